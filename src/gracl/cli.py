@@ -1,0 +1,375 @@
+"""The command line: `gracl demo`, `train`, `evaluate`, `data check`, `data draw`.
+
+Nothing heavy is imported before a command is known to be well formed, so `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from gracl.config import Config, EvaluateConfig, recipes
+from gracl.errors import ConfigError, DataError, GraclError, did_you_mean
+
+if TYPE_CHECKING:
+    from gracl.data.check import Report
+    from gracl.data.records import Dataset
+    from gracl.runs import Run
+    from gracl.training import Epoch
+
+Flat = tyro.conf.arg(name="")
+"""Settings stand at the top of the command line: --method.eps, not --config.method.eps."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Draw people, learn to tell them apart without labels, show what was learnt. Minutes on a CPU."""
+
+    out: Path = Path("runs/demo")
+    """The run's folder; the same command continues what is there."""
+    identities: int = 100
+    """Drawn people to train on; half as many further ones are the test."""
+    config: Annotated[Config, Flat] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train GRACL on unlabelled images; the same command continues after any interruption."""
+
+    data: tyro.conf.Positional[Path]
+    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    out: Path | None = None
+    """The run's folder; runs/<data>-<recipe> if not given."""
+    recipe: str = "own-data"
+    """Settings to start from: own-data, demo, market1501, msmt17, personx, veri776, dukemtmc."""
+    settings: Path | None = None
+    """A YAML file of settings over the recipe's."""
+    config: Annotated[Config, Flat] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run's model on a data set."""
+
+    run: tyro.conf.Positional[Path]
+    """A run's folder."""
+    data: tyro.conf.Positional[Path]
+    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read every image of a data set and say what is there, what is wrong, what can be scored."""
+
+    data: tyro.conf.Positional[Path]
+    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw people seen by several cameras, as a data set to try things on."""
+
+    folder: tyro.conf.Positional[Path]
+    """An empty or new folder."""
+    identities: int = 100
+    """People to train on."""
+    test_identities: int = 50
+    """Further people to test with."""
+    cameras: int = 4
+    """Cameras that see each of them."""
+    images_per_camera: int = 4
+    """Pictures of a person by each camera."""
+    seed: int = 0
+    """Of everything drawn."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Look at a data set, or draw one."""
+
+    what: Annotated[
+        Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Draw, tyro.conf.subcommand("draw")],
+        Flat,
+    ]
+
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 done, 1 the data is not usable, 2 an error, 130 stopped."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = _parse(words)
+        if isinstance(command, Data):
+            command = command.what
+        usable = ACTIONS[type(command)](command)
+    except GraclError as error:
+        errors.print("[bold red]error:[/]", Text(str(error)), soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command continues after the last whole epoch")
+        sys.exit(130)
+    sys.exit(1 if usable is False else 0)
+
+
+def demo(command: Demo) -> None:
+    """The embedded default."""
+    from gracl.data.readers import load_dataset
+    from gracl.data.store import cache_folder
+    from gracl.data.synthetic import draw_people
+    from gracl.pictures import draw_rank_list
+
+    n, seed = command.identities, command.config.train.seed
+    if n < 8:
+        raise ConfigError(f"identities is {n}; expected at least 8")
+    folder = cache_folder() / "drawn-people" / f"{n}-{n // 2}-{seed}"
+    if not (folder / "metadata.csv").is_file():
+        console.print(f"drawing {n + n // 2} people, seen by four cameras")
+        draw_people(folder, identities=n, test_identities=n // 2, seed=seed)
+    dataset = load_dataset(folder)
+    run = _train(command.config, dataset, command.out)
+    picture = command.out / "matches.png"
+    draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(picture)
+    console.print(f"queries and their first ten matches: [bold]{picture}[/]", soft_wrap=True)
+
+
+def train(command: Train) -> None:
+    """Train, then say what came of it."""
+    from gracl.data.readers import load_dataset
+
+    dataset = load_dataset(command.data)
+    out = command.out or Path("runs") / f"{dataset.name}-{command.recipe}"
+    _train(command.config, dataset, out)
+
+
+def evaluate(command: Evaluate) -> None:
+    """Score a run's model."""
+    from gracl.data.readers import load_dataset
+    from gracl.evaluation import evaluate as score
+    from gracl.runs import Run
+
+    dataset = load_dataset(command.data)
+    scores = score(Run(command.run).model, dataset, command.evaluate)
+    if command.json:
+        print(json.dumps(asdict(scores)))
+        return
+    console.print(str(scores))
+    if dataset.tests_on_training_images:
+        console.print("no query and gallery here: the training images searched each other")
+
+
+def check(command: Check) -> bool:
+    """Print what a data set holds; whether it can be trained on."""
+    from gracl.data.check import check_dataset
+    from gracl.data.readers import load_dataset
+
+    dataset = load_dataset(command.data)
+    with Bars() as bars:
+        report = check_dataset(dataset, lambda done, total: bars("read", done, total))
+    if command.json:
+        print(json.dumps({**asdict(report), "usable": report.usable}, default=str))
+    else:
+        _print_report(report)
+    return report.usable
+
+
+def draw(command: Draw) -> None:
+    """Draw a data set."""
+    from gracl.data.synthetic import draw_people
+
+    try:
+        folder = draw_people(**asdict(command))
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    console.print(f"drawn into [bold]{folder}[/]", soft_wrap=True)
+
+
+ACTIONS: dict[type, Callable[[Any], bool | None]] = {
+    Demo: demo,
+    Train: train,
+    Evaluate: evaluate,
+    Check: check,
+    Draw: draw,
+}
+
+
+def _parse(words: list[str]) -> Any:
+    """The command, with the defaults of the recipe and the file that it names."""
+    recipe = _value_of(words, "--recipe") or "own-data"
+    if recipe not in recipes():
+        raise ConfigError(f"no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
+    config = Config.load(recipe)
+    settings = _value_of(words, "--settings")
+    if settings is not None:
+        config = Config.load(settings, over=config)
+    demo_default = Demo(config=Config.load("demo"))
+    train_default = Train(data=tyro.MISSING, recipe=recipe, config=config)
+    commands = Union[  # noqa: UP007 - its members are made at run time
+        Annotated[Demo, tyro.conf.subcommand("demo", default=demo_default)],
+        Annotated[Train, tyro.conf.subcommand("train", default=train_default)],
+        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Data, tyro.conf.subcommand("data")],
+    ]
+    return tyro.cli(
+        commands,  # type: ignore[arg-type]
+        prog="gracl",
+        description="Learn to re-identify people, vehicles, animals or objects without labels.",
+        args=words,
+    )
+
+
+def _value_of(words: Sequence[str], flag: str) -> str | None:
+    """The value of a flag, read ahead: it decides the defaults of all others."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+# -- what is printed ------------------------------------------------------------------------------
+
+
+class Bars:
+    """Progress bars, one a stage, that vanish when all is done."""
+
+    def __enter__(self) -> Bars:
+        self.progress = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Moves the bar of a stage."""
+        if stage not in self.tasks:
+            self.tasks[stage] = self.progress.add_task(stage, total=total)
+        self.progress.update(self.tasks[stage], completed=done, total=total)
+
+
+def _train(config: Config, dataset: Dataset, out: Path) -> Run:
+    from gracl.runs import train as train_run
+
+    console.print(
+        f"{dataset.name}: {len(dataset.train)} images to learn from (read as {dataset.layout})"
+    )
+    if dataset.problems:
+        console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
+    started = time.perf_counter()
+    with Bars() as bars:
+        run = train_run(
+            config,
+            dataset,
+            out,
+            on_epoch=lambda epoch: _print_epoch(epoch, config.train.epochs),
+            progress=bars,
+        )
+    _print_before_and_after(run)
+    console.print(f"{time.perf_counter() - started:.0f} s; the run: [bold]{out}[/]", soft_wrap=True)
+    return run
+
+
+def _print_epoch(epoch: Epoch, epochs: int) -> None:
+    health = epoch.health
+    cells = [
+        f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}",
+        f"clusters {health.n_clusters:>4}",
+        f"outliers {health.outlier_share:>4.0%}",
+        f"largest {health.largest_share:>4.0%}",
+        "stability    -" if health.stability is None else f"stability {health.stability:.2f}",
+        f"loss {epoch.losses['total']:.3f}",
+        f"{sum(epoch.seconds.values()):.0f} s",
+    ]
+    console.print("  ".join(cells))
+    for warning in health.warnings:
+        console.print(f"  [yellow]note:[/] {warning}", soft_wrap=True)
+
+
+def _print_before_and_after(run: Run) -> None:
+    before, after = run.before, run.after
+    table = Table(title=f"{run.folder}: before and after, without a label")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = [
+        ("mAP", "scores", "mAP"),
+        ("mINP", "scores", "mINP"),
+        *((f"R{k}", "scores", f"R{k}") for k in (1, 5, 10)),
+        ("ARI of clusters", "agreement", "ari"),
+        ("clusters", "clusters", "n_clusters"),
+        ("outliers", "clusters", "outlier_share"),
+    ]
+    for name, group, key in rows:
+        if group in before and group in after:
+            values = [side[group][key] for side in (before, after)]
+            table.add_row(name, *(str(v) if isinstance(v, int) else f"{v:.1%}" for v in values))
+    console.print(table)
+    if "scores" not in after:
+        console.print("no identities known, or none seen twice: retrieval cannot be scored")
+        return
+    scores = after["scores"]
+    left_out = scores["n_without_match"]
+    where = " (the training images search each other)" if after["on_training_images"] else ""
+    console.print(
+        f"protocol {scores['protocol']}{where}: {scores['n_queries']} queries, {left_out} without a "
+        "match left out; scores are those of the last epoch"
+    )
+
+
+def _print_report(report: Report) -> None:
+    table = Table(title=f"read as {report.layout}")
+    columns = ("split", "images", "identities", "no identity", "cameras", "images per identity")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in report.splits.items():
+        if split.images:
+            low, median, high = split.images_per_identity
+            spread = f"{low} - {median:g} - {high}" if split.identities else "-"
+            numbers = (split.images, split.identities, split.without_identity, split.cameras)
+            table.add_row(name, *map(str, numbers), spread)
+    console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    possible = {name: n for name, n in report.queries_by_protocol.items() if n}
+    listed = ", ".join(f"{name} ({n} queries)" for name, n in possible.items())
+    console.print(f"can be scored under: {listed or 'nothing; no identity is seen twice'}")
+    for problem in report.problems[:50]:
+        console.print(Text(f"problem: {problem.path}: {problem.reason}"), soft_wrap=True)
+    if len(report.problems) > 50:
+        console.print(f"... and {len(report.problems) - 50} more; --json lists all")
+    verdict = "[green]usable[/]" if report.usable else "[red]not usable[/]: nothing to train on"
+    console.print(f"{len(report.problems)} problems; {verdict}")

@@ -1,0 +1,337 @@
+"""One frozen, typed tree of settings: defaults < recipe < YAML file < command line.
+
+Every section checks its own types and ranges once, when it is made; a wrong key or value is refused
+with the nearest right one. Nothing heavy is imported here, so that `gracl --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from gracl.errors import ConfigError, did_you_mean
+
+T = TypeVar("T", bound="Section")
+
+
+def ranged(default: float, low: float, high: float = math.inf) -> Any:
+    """A number that must lie in [low, high]."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+class Section:
+    """A part of the tree: checks each field against its type and range when it is made."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            checked = _checked(item.name, value, hints[item.name])
+            low, high = item.metadata.get("range", (-math.inf, math.inf))
+            if isinstance(checked, int | float) and not low <= checked <= high:
+                bound = f"in [{low}, {high}]" if high < math.inf else f"at least {low}"
+                raise ConfigError(f"{item.name} is {checked}; it must be {bound}")
+            object.__setattr__(self, item.name, checked)
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """Images in."""
+
+    on_bad: Literal["skip", "refuse"] = "skip"
+    """Leave out images that cannot be decoded, and list them; or stop."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: str = "resnet50"
+    """Any timm backbone that gives feature maps."""
+    weights: str = "none"
+    """"none": start from random weights. "pretrained": timm's own. Else a file of weights."""
+    size: tuple[int, int] = (256, 128)
+    """Height and width in pixels that every crop is resized to."""
+    pooling: Literal["gem", "average"] = "gem"
+    """Generalised mean with a learnt power, or the plain mean."""
+    last_stride: Literal[1, 2] = 1
+    """Stride of the last stage; 1 keeps the feature map twice as large."""
+
+
+@dataclass(frozen=True)
+class MethodConfig(Section):
+    """GRACL: pseudo labels, proxies, memory, losses (see gracl/methods/gracl.py)."""
+
+    name: Literal["gracl"] = "gracl"
+    """Which method."""
+    k1: int = ranged(30, 1)
+    """Neighbours of the Jaccard distance, the image itself included."""
+    k2: int = ranged(6, 1)
+    """Nearest encodings that are averaged, the image itself included."""
+    eps: float = ranged(0.6, 0.0, 1.0)
+    """Jaccard distance up to which two images are neighbours. Larger: fewer, larger clusters."""
+    min_samples: int = ranged(4, 1)
+    """Neighbours, itself included, that an image needs to start a cluster."""
+    relation: Literal["cosine", "jaccard"] = "cosine"
+    """The relation that proxies are selected by."""
+    inter_nearest: int = ranged(1, 0)
+    """Nearest foreign images that the inter-ID relation is the mean of; 0 is all of them."""
+    intra: Literal["mean", "min"] = "mean"
+    """Intra-ID relation: the mean, or the least, of the relations to the own cluster."""
+    update: Literal["criterion", "each", "mean", "none"] = "criterion"
+    """Which images of a batch move the memory."""
+    start: Literal["sample", "mean"] = "sample"
+    """A memory row starts as the selected sample, or as the cluster's mean."""
+    inter_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the inter bank keeps."""
+    intra_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the intra bank keeps."""
+    centroid_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the centroid bank keeps."""
+    negatives: Literal["own", "both"] = "own"
+    """Contrast with the other rows of the same bank, or of all banks."""
+    outliers: Literal["dropped", "others", "singletons"] = "dropped"
+    """Images in no cluster take no part, count as others in relations, or are clusters of one."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of the contrasts; smaller is sharper."""
+    inter_weight: float = ranged(0.5, 0.0)
+    """Weight of the inter-ID contrast."""
+    intra_weight: float = ranged(0.5, 0.0)
+    """Weight of the intra-ID contrast."""
+    centroid_weight: float = ranged(0.0, 0.0)
+    """Weight of a contrast with the clusters' means; 0 is none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.inter_weight + self.intra_weight + self.centroid_weight > 0:
+            raise ConfigError("all loss weights are 0, so nothing would be learnt; set one above 0")
+
+
+@dataclass(frozen=True)
+class SamplerConfig(Section):
+    """What a batch is made of."""
+
+    clusters_per_batch: int = ranged(16, 2)
+    """Clusters in a batch."""
+    images_per_cluster: int = ranged(16, 1)
+    """Images of each."""
+    other_cameras: bool = True
+    """Choose a cluster's images from different cameras, where cameras are known."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Section):
+    """Random changes of training images."""
+
+    flip: float = ranged(0.5, 0.0, 1.0)
+    """Probability of mirroring left and right."""
+    pad: int = ranged(10, 0)
+    """Pixels by which an image is shifted at most."""
+    erase: float = ranged(0.5, 0.0, 1.0)
+    """Probability of erasing a rectangle."""
+    color: float = ranged(0.0, 0.0, 1.0)
+    """Strength of brightness, contrast and saturation change."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: int = ranged(50, 1)
+    """Times that images are clustered and trained on."""
+    steps: int = ranged(200, 1)
+    """Batches an epoch."""
+    learning_rate: float = ranged(3.5e-4, 1e-8, 1.0)
+    """Of Adam."""
+    weight_decay: float = ranged(5e-4, 0.0, 1.0)
+    """Of Adam, as L2."""
+    decay_every: int = ranged(20, 1)
+    """Epochs between two drops of the learning rate."""
+    decay_factor: float = ranged(0.1, 0.0, 1.0)
+    """What the learning rate is multiplied by at each drop."""
+    batchnorm_group: int = ranged(64, 2)
+    """Images that BatchNorm sees at a time, whatever the batch and the number of devices."""
+    extract_batch: int = ranged(256, 1)
+    """Images at a time when features are taken."""
+    seed: int = ranged(0, 0)
+    """Of weights, batches and augmentation."""
+    device: str = "auto"
+    """"auto" is the first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
+    channels_last: bool = True
+    """Memory layout of images and weights: faster for most networks, on CPU and GPU alike."""
+    threads: int = ranged(0, 0)
+    """CPU threads; 0 is as many as there are cores."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Scoring."""
+
+    protocol: Literal["auto", "cross-camera", "date", "sequence", "any"] = "auto"
+    """What a match must differ in from its query; auto is the first that the data allows."""
+    rerank: bool = False
+    """Re-rank by k-reciprocal neighbours."""
+    rerank_k1: int = ranged(20, 1)
+    """Neighbours in re-ranking, besides the image itself."""
+    rerank_k2: int = ranged(6, 1)
+    """Nearest encodings averaged in re-ranking, the image itself included."""
+    rerank_lambda: float = ranged(0.3, 0.0, 1.0)
+    """Weight of the original distance in re-ranking."""
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """All settings of a run.
+
+    >>> Config.load("market1501").method.eps
+    0.5
+    >>> Config().replace({"method": {"epss": 0.4}})
+    Traceback (most recent call last):
+    gracl.errors.ConfigError: unknown setting 'method.epss'; did you mean 'eps'? Known: ...
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    @classmethod
+    def load(cls, source: str | Path, *, over: Self | None = None) -> Self:
+        """A recipe by name, or a YAML file.
+
+        Args:
+            source: a recipe's name or a file's path. A file may name the recipe it starts from:
+                `recipe: market1501`.
+            over: the settings that these change; the defaults if not given.
+        """
+        if str(source) in recipes():
+            text = resources.files("gracl.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
+        else:
+            path = Path(source)
+            if not path.is_file():
+                known = did_you_mean(str(source), recipes())
+                raise ConfigError(f"'{source}' is neither a file nor a recipe; {known}")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{source} is not a text file in UTF-8: {error}") from error
+        try:
+            settings = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source} is not YAML: {error}") from error
+        if not isinstance(settings, dict):
+            raise ConfigError(
+                f"{source} holds a {type(settings).__name__}; expected sections such as 'train:'"
+            )
+        base = cls.load(str(settings.pop("recipe"))) if "recipe" in settings else over or cls()
+        return base.replace(settings)
+
+    def replace(self, settings: Mapping[str, Any]) -> Self:
+        """A copy with some settings changed, as nested mappings of plain values."""
+        return _replace(self, settings, "")
+
+    def plain(self) -> dict[str, Any]:
+        """Nested mappings of plain values, as YAML holds them."""
+        return {name: _plain(section) for name, section in dataclasses.asdict(self).items()}
+
+    def to_yaml(self) -> str:
+        """All settings, resolved."""
+        return yaml.safe_dump(self.plain(), sort_keys=False)
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that ship with gracl.
+
+    >>> "market1501" in recipes()
+    True
+    """
+    files = resources.files("gracl.recipes").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings in which two trees differ, by dotted name.
+
+    >>> differences(Config(), Config().replace({"train": {"epochs": 3}}))
+    {'train.epochs': (50, 3)}
+    """
+    mine, theirs = a.plain(), b.plain()
+    return {
+        f"{section}.{key}": (value, theirs[section][key])
+        for section, values in mine.items()
+        for key, value in values.items()
+        if value != theirs[section][key]
+    }
+
+
+def _replace(section: T, settings: Mapping[str, Any], path: str) -> T:
+    known = {item.name for item in fields(section)}  # type: ignore[arg-type]
+    changed: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{path}{key}"
+        if key not in known:
+            raise ConfigError(f"unknown setting '{name}'; {did_you_mean(str(key), known)}")
+        current = getattr(section, key)
+        if not isinstance(current, Section):
+            changed[key] = value
+        elif isinstance(value, Mapping):
+            changed[key] = _replace(current, value, f"{name}.")
+        else:
+            raise ConfigError(f"{name} is {value!r}; expected settings below it")
+    try:
+        return dataclasses.replace(section, **changed)  # type: ignore[type-var]
+    except ConfigError as error:
+        raise ConfigError(f"{path}{error}") from None
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """The value as the type that the field declares, or an error."""
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value not in choices or type(value) not in {type(c) for c in choices}:
+            raise ConfigError(f"{name} is {value!r}; {did_you_mean(str(value), map(str, choices))}")
+        return value
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if not isinstance(value, list | tuple) or len(value) != len(kinds):
+            raise ConfigError(f"{name} is {value!r}; expected {len(kinds)} numbers, as [256, 128]")
+        numbers = tuple(_checked(name, v, kind) for v, kind in zip(value, kinds, strict=True))
+        if min(numbers) < 8:
+            raise ConfigError(f"{name} is {value!r}; each must be at least 8 pixels")
+        return numbers
+    if hint is float:
+        # YAML 1.1 reads 5e-4 as text, since it has no point
+        number = _number(value)
+        if number is not None and math.isfinite(number):
+            return number
+    if type(value) is not hint and not (isinstance(hint, type) and isinstance(value, hint)):
+        hint_name = getattr(hint, "__name__", str(hint))
+        raise ConfigError(f"{name} is {value!r}, of type {type(value).__name__}; expected {hint_name}")
+    if hint is int and isinstance(value, bool):
+        raise ConfigError(f"{name} is {value}; expected a whole number")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value

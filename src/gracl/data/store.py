@@ -1,0 +1,258 @@
+"""The image store: every image decoded once, at training size, into one memory-mapped array.
+
+An epoch reads uint8 rows and never decodes again. Stores lie in gracl's own cache folder, under a
+name made from what went in (each file's path, size, time of change and crop box) and from how it was
+decoded, so a changed image or size makes a new store and an unchanged one is opened at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from gracl.data.records import Problem, Record, Records
+from gracl.errors import DataError
+
+FORMAT = 1
+"""Raised whenever the same file would decode to other pixels."""
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded: a bomb, or not a crop."""
+STALE_SECONDS = 24 * 3600
+"""An unfinished store that has not been written to for so long was left by a killed process."""
+
+OnBad = Literal["skip", "refuse"]
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """Decoded images and the records they were made from, in the same order."""
+
+    records: Records
+    images: Tensor
+    """(N, 3, H, W) uint8 RGB, memory-mapped; read it, do not write into it."""
+    problems: tuple[Problem, ...] = ()
+    """Images that could not be decoded and are left out of `records`."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return self.images.shape[2], self.images.shape[3]
+
+
+def open_store(
+    records: Records,
+    *,
+    size: tuple[int, int],
+    on_bad: OnBad = "skip",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> ImageStore:
+    """Opens the store of these images, decoding them first if that was not done before.
+
+    Two processes may do so at once: each builds its own and the first to finish is kept. A process
+    that is killed on the way leaves nothing that is ever opened.
+
+    Args:
+        records: what to decode; only paths and boxes matter.
+        size: (height, width) that each image is resized to (bicubic), whatever its proportions.
+        on_bad: "skip" leaves images out that cannot be decoded and lists them in `problems`;
+            "refuse" raises a `DataError` that names them.
+        cache: the folder for stores; None is `$GRACL_CACHE`, or `gracl` in the user's cache folder.
+        progress: called with (done, total) while decoding.
+
+    Raises:
+        DataError: no image is left, or one is bad and `on_bad` is "refuse".
+    """
+    if not len(records):
+        raise DataError("there are no images to open: the list of records is empty")
+    folder = (cache or cache_folder()) / _key(records, size)
+    if not (folder / "store.json").is_file():
+        _build(folder, records, size, progress)
+    about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    problems = tuple(Problem(records[int(i)].path, why) for i, why in about["bad"].items())
+    if problems and on_bad == "refuse":
+        listed = "; ".join(f"{p.path}: {p.reason}" for p in problems[:5])
+        raise DataError(
+            f"{len(problems)} of {len(records)} images cannot be used: {listed}. Mend or remove "
+            "them, or set data.on_bad to skip"
+        )
+    if len(problems) == len(records):
+        raise DataError(
+            f"none of {len(records)} images can be decoded; the first, {problems[0].path}: "
+            f"{problems[0].reason}"
+        )
+    array = np.load(folder / "images.npy", mmap_mode="c")
+    good = [i for i in range(len(records)) if str(i) not in about["bad"]]
+    return ImageStore(records.take(good), torch.from_numpy(array), problems)
+
+
+def cache_folder() -> Path:
+    """Where stores lie unless the caller says otherwise."""
+    if "GRACL_CACHE" in os.environ:
+        return Path(os.environ["GRACL_CACHE"])
+    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gracl"
+
+
+def decode(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """One image as (3, H, W) uint8 RGB: upright, cut to its box, resized.
+
+    Raises:
+        OSError, ValueError: what is wrong with the file, in words.
+    """
+    height, width = size
+    with Image.open(record.path) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(
+                f"{opened.width} x {opened.height} pixels; the largest that is decoded has "
+                f"{MAX_PIXELS:,}"
+            )
+        if record.box is None:
+            # JPEG can be decoded at 1/2, 1/4 or 1/8; never below the size that is wanted here.
+            opened.draft("RGB", (2 * width, 2 * height))
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+            image = _to_8_bit(image)
+        image = image.convert("RGB")
+    if record.box is not None:
+        image = image.crop(_inside(record, image))
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Grey images of more than 8 bits, their own range spread over 0..255.
+
+    Cameras that write them (thermal, depth) use no common range, so there is no fixed factor.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    low, high = values.min(), values.max()
+    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+
+
+def _inside(record: Record, image: Image.Image) -> tuple[int, int, int, int]:
+    assert record.box is not None
+    x, y, width, height = record.box
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(image.width, x + width), min(image.height, y + height)
+    if left >= right or top >= bottom:
+        raise ValueError(
+            f"the crop box {tuple(record.box)} lies outside the image of "
+            f"{image.width} x {image.height} pixels"
+        )
+    return left, top, right, bottom
+
+
+def _key(records: Records, size: tuple[int, int]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, Image.__version__, *size]).encode())
+    for record in records:
+        try:
+            stat = record.path.stat()
+            seen = [stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            seen = [-1, -1]
+        digest.update(json.dumps([os.path.abspath(record.path), seen, record.box]).encode())  # noqa: PTH100
+    return digest.hexdigest()[:32]
+
+
+def _build(folder: Path, records: Records, size: tuple[int, int], progress: Progress | None) -> None:
+    """Writes a store beside its final place, then moves it there in one step."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder.parent)
+        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.unfinished")
+        unfinished.mkdir()
+    except OSError as error:
+        raise DataError(
+            f"cannot write the image store into {folder.parent}: {error.strerror or error}. Set "
+            "GRACL_CACHE to a folder that can be written"
+        ) from error
+    try:
+        bad = _decode_all(unfinished / "images.npy", records, size, progress)
+        about = {"images": len(records) - len(bad), "size": list(size), "bad": bad}
+        (unfinished / "store.json").write_text(json.dumps(about), encoding="utf-8")
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not (folder / "store.json").is_file():
+                raise
+            # another process was first; its store has the same content
+    except OSError as error:
+        raise DataError(
+            f"cannot finish the image store in {folder.parent}: {error.strerror or error}. "
+            f"{len(records)} images need {np.prod(size) * 3 * len(records) / 2**20:.0f} MB there; "
+            "set GRACL_CACHE to a folder with more room"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _decode_all(
+    path: Path, records: Records, size: tuple[int, int], progress: Progress | None
+) -> dict[str, str]:
+    """Decodes into an array file; returns what was bad, by place in `records`, with the reason.
+
+    Rows of bad images are closed up, so row r of the file is the r-th good record.
+    """
+    bad: dict[str, str] = {}
+
+    def attempt(record: Record) -> NDArray[np.uint8] | str:
+        try:
+            return decode(record, size)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Pillow's readers raise SyntaxError for some broken headers
+            return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(records), 3, *size))
+    row = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # In slices, so that decoded images never wait in memory for more than a moment.
+        for start in range(0, len(records), 1024):
+            for i, result in enumerate(pool.map(attempt, records[start : start + 1024]), start):
+                if isinstance(result, str):
+                    bad[str(i)] = result
+                else:
+                    array[row] = result
+                    row += 1
+                if progress is not None:
+                    progress(i + 1, len(records))
+    array.flush()
+    if row < len(records):
+        _keep_rows(path, array, row)
+    return bad
+
+
+def _keep_rows(path: Path, array: NDArray[np.uint8], rows: int) -> None:
+    kept = path.with_name("kept.npy")
+    shorter = np.lib.format.open_memmap(kept, mode="w+", dtype=np.uint8, shape=(rows, *array.shape[1:]))
+    for start in range(0, rows, 1024):
+        shorter[start : start + 1024] = array[start : min(rows, start + 1024)]
+    shorter.flush()
+    kept.replace(path)
+
+
+def _remove_stale(cache: Path) -> None:
+    for left in cache.glob("*.unfinished"):
+        newest = max((p.stat().st_mtime for p in (left, *left.iterdir())), default=0.0)
+        if time.time() - newest > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""Every error a user can cause, as a tree below `GraclError`.
+
+Each message says what was found, what was expected, and what to type next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GraclError(Exception):
+    """Root of every error that gracl raises on purpose."""
+
+
+class ConfigError(GraclError, ValueError):
+    """A setting has a wrong name, type or value."""
+
+
+class DataError(GraclError, ValueError):
+    """Images, folders or tables are missing, unreadable or contradict each other."""
+
+
+class WeightsError(GraclError, ValueError):
+    """A weights file cannot be read or does not fit the model."""
+
+
+class ShapeError(GraclError, ValueError):
+    """A tensor or array has a shape, type or content that the function cannot take."""
+
+
+class EvaluationError(GraclError, ValueError):
+    """The data cannot be scored under the protocol that was asked for."""
+
+
+class ClusterCollapse(GraclError, RuntimeError):  # noqa: N818 - it is the event that has the name
+    """Clustering left nothing to learn from: no cluster at all, or only one."""
+
+
+class NonFiniteLoss(GraclError, RuntimeError):  # noqa: N818
+    """A loss became infinite or NaN; raised before the optimiser steps on it."""
+
+
+class RunError(GraclError, RuntimeError):
+    """A run's folder cannot be written, read or continued."""
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """Ends an error about an unknown name: the nearest known one, and all of them.
+
+    >>> did_you_mean("epss", ["eps", "k1"])
+    "did you mean 'eps'? Known: eps, k1"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Known: {', '.join(names)}"

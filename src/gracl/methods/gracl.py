@@ -1,0 +1,341 @@
+"""GRACL: Global Relation-Aware Contrast Learning, from features to losses, in running order.
+
+Source: "Global Relation-Aware Contrast Learning for Unsupervised Person Re-Identification", IEEE
+TCSVT 2022, https://doi.org/10.1109/TCSVT.2022.3194084. Its abstract is what is public; what it leaves
+open is an argument of `GRACL`.
+
+Once an epoch:   features -> labels -> two proxies a cluster -> memory
+At each step:    batch features -> two contrasts with the memory -> (optimiser) -> memory moves
+
+Letters: N images, D dimensions, C clusters, B images of a batch. Features are float32 unit rows. A
+relation s_ij is a similarity of images i and j, taken over the whole data set.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from gracl import neighbors
+from gracl.clustering import OUTLIER, Labels, cluster, outliers_as_singletons, require_clusters
+from gracl.jaccard import jaccard_distance
+
+Relation = Literal["cosine", "jaccard"]
+Intra = Literal["mean", "min"]
+Update = Literal["criterion", "each", "mean", "none"]
+Negatives = Literal["own", "both"]
+Outliers = Literal["dropped", "others", "singletons"]
+Start = Literal["sample", "mean"]
+
+
+class GRACL:
+    """The method: its settings, and the memory of the epoch it is in.
+
+    Args:
+        k1, k2: of the Jaccard distance, *the image itself included*.
+        eps, min_samples: of the clustering.
+        relation: what s_ij is; "jaccard" is 1 - the distance that clustering used.
+        inter_nearest: how many of the nearest foreign images R_inter is the mean of; 1 is the
+            nearest alone, 0 is all. All cosines together are a trap: their mean is the product with
+            one vector that all clusters share, so it picks the same direction everywhere.
+        intra: R_intra is the mean, or the minimum, of the relations to the own cluster.
+        update: which of a cluster's images in the batch moves its memory: the one that meets the
+            criterion the proxy was selected by; each in turn; their mean; none.
+        start: a memory row starts as the selected sample, or as the mean of the cluster.
+        inter_momentum, intra_momentum, centroid_momentum: share of the OLD row that is kept.
+        negatives: contrast with the other clusters' rows of the same bank, or of both.
+        outliers: take no part; count as others in R_inter; or are clusters of one image.
+        temperature: of both contrasts.
+        inter_weight, intra_weight, centroid_weight: of the losses; a centroid weight above 0 adds a
+            contrast with the clusters' means.
+        memory: bytes that one block of similarities may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        k1: int = 30,
+        k2: int = 6,
+        eps: float = 0.6,
+        min_samples: int = 4,
+        relation: Relation = "cosine",
+        inter_nearest: int = 1,
+        intra: Intra = "mean",
+        update: Update = "criterion",
+        start: Start = "sample",
+        inter_momentum: float = 0.1,
+        intra_momentum: float = 0.1,
+        centroid_momentum: float = 0.1,
+        negatives: Negatives = "own",
+        outliers: Outliers = "dropped",
+        temperature: float = 0.05,
+        inter_weight: float = 0.5,
+        intra_weight: float = 0.5,
+        centroid_weight: float = 0.0,
+        memory: int = neighbors.MEMORY,
+    ) -> None:
+        self.k1, self.k2, self.eps, self.min_samples = k1, k2, eps, min_samples
+        self.relation, self.inter_nearest, self.intra = relation, inter_nearest, intra
+        self.update_rule, self.start, self.negatives = update, start, negatives
+        self.outliers, self.temperature, self.budget = outliers, temperature, memory
+        self.weights = {"inter": inter_weight, "intra": intra_weight, "centroid": centroid_weight}
+        self.momentum = {
+            "inter": inter_momentum,
+            "intra": intra_momentum,
+            "centroid": centroid_momentum,
+        }
+        self.banks: dict[str, Tensor] = {}
+
+    # -- once an epoch ----------------------------------------------------------------------------
+
+    def start_epoch(self, features: Tensor) -> Labels:
+        """Clusters the features of all images and rebuilds the memory from their proxies.
+
+        Args:
+            features: (N, D), in record order.
+
+        Returns:
+            (N,) pseudo labels; `OUTLIER` takes no part in this epoch.
+
+        Raises:
+            ClusterCollapse: fewer than two clusters, so there is nothing to contrast.
+        """
+        labels, distance = self.label(features)
+        labels = require_clusters(labels)
+        if self.outliers == "singletons":
+            labels = outliers_as_singletons(labels)
+        inter, intra = self.relations(features, labels, distance)
+        self.banks = self.remember(features, torch.from_numpy(labels), inter, intra)
+        return labels
+
+    def label(self, features: Tensor) -> tuple[Labels, sparse.csr_array]:
+        """(N,) pseudo labels, which may all be outliers, and the Jaccard distances they rest on."""
+        distance = jaccard_distance(features, k1=self.k1, k2=self.k2, memory=self.budget)
+        return cluster(distance, eps=self.eps, min_samples=self.min_samples), distance
+
+    def relations(
+        self, features: Tensor, labels: Labels, distance: sparse.csr_array
+    ) -> tuple[Tensor, Tensor]:
+        """R_inter and R_intra of all images, (N,) each; those of outliers mean nothing.
+
+        Over the whole data set, and without an N x N matrix.
+        """
+        others = (labels != OUTLIER) | (self.outliers == "others")
+        if self.relation == "jaccard":
+            inter, intra = jaccard_relations(
+                distance, labels, others, nearest=self.inter_nearest, intra=self.intra
+            )
+            return torch.from_numpy(inter), torch.from_numpy(intra)
+        y, counts_as_other = (torch.from_numpy(a).to(features.device) for a in (labels, others))
+        if self.inter_nearest:
+            inter_scores = neighbors.mean_of_nearest_foreign(
+                features, y, self.inter_nearest, counts_as_other=counts_as_other, memory=self.budget
+            )
+        else:
+            inter_scores = mean_foreign_cosine(features, y, counts_as_other)
+        return inter_scores.cpu(), own_cosine(features, y, self.intra).cpu()
+
+    def remember(
+        self, features: Tensor, labels: Tensor, inter: Tensor, intra: Tensor
+    ) -> dict[str, Tensor]:
+        """The memory: banks of (C, D) unit rows, row k for cluster k.
+
+        The inter-ID proxy of a cluster is its sample most different from the other clusters', the
+        intra-ID proxy its sample least similar to its own: both are where a relation is lowest.
+        """
+        member = torch.nonzero(labels >= 0).flatten()
+        y = labels[member]
+        means = cluster_means(features[member.to(features.device)], y.to(features.device))
+        banks = {"inter": means, "intra": means, "centroid": means}
+        if self.start == "sample":
+            for name, scores in (("inter", inter), ("intra", intra)):
+                proxies = member[lowest_per_cluster(scores[member], y)]
+                banks[name] = features[proxies.to(features.device)]
+        return {name: bank.clone() for name, bank in banks.items() if self.weights[name]}
+
+    # -- at each step -----------------------------------------------------------------------------
+
+    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The weighted contrasts of a batch; their sum is what is minimised.
+
+        Args:
+            features: (B, D) unit rows, with gradient.
+            labels: (B,) their clusters.
+
+        Returns:
+            Scalars by name: "inter", "intra", and "centroid" where its weight is not 0.
+        """
+        return {
+            name: self.weights[name] * self.contrast(features.float(), labels, name)
+            for name in self.banks
+        }
+
+    def contrast(self, features: Tensor, labels: Tensor, name: str) -> Tensor:
+        """Cross entropy that pulls each image to its own row of a bank, from all other rows."""
+        logits = features @ self.banks[name].T / self.temperature
+        if self.negatives == "both":
+            own = F.one_hot(labels, logits.shape[1]).bool()
+            further = [features @ bank.T for other, bank in self.banks.items() if other != name]
+            foreign = [(more / self.temperature).masked_fill(own, -torch.inf) for more in further]
+            logits = torch.cat([logits, *foreign], dim=1)
+        return F.cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Moves the memory towards a batch, after the optimiser's step on its losses.
+
+        bank_y <- normalise(momentum * bank_y + (1 - momentum) * f*)
+
+        with f* chosen from the cluster's images in the batch by the rule `update`. The criterion is
+        judged against the memory: the other clusters' rows of the inter bank, the cluster's own row
+        of the intra bank. The centroid bank always follows the mean.
+        """
+        features = features.detach().float()
+        for name, bank in self.banks.items():
+            rule: Update = "mean" if name == "centroid" else self.update_rule
+            if rule == "mean":
+                present, position = torch.unique(labels, return_inverse=True)
+                self._move(name, present, cluster_means(features, position))
+            elif rule == "each":
+                for turn in turns(labels):
+                    self._move(name, labels[turn], features[turn])
+            elif rule == "criterion":
+                similarity = features @ bank.T
+                own = similarity.gather(1, labels[:, None])[:, 0]
+                scores = own if name == "intra" else self._nearest_rows(similarity, labels)
+                chosen = lowest_per_cluster(scores, labels)
+                self._move(name, labels[chosen], features[chosen])
+
+    def _nearest_rows(self, similarity: Tensor, labels: Tensor) -> Tensor:
+        """Mean similarity to the nearest rows of other clusters, as many as in R_inter."""
+        foreign = similarity.scatter(1, labels[:, None], -torch.inf)
+        n_foreign = similarity.shape[1] - 1
+        m = min(self.inter_nearest or n_foreign, n_foreign)
+        return foreign.topk(m, dim=1).values.mean(dim=1)
+
+    def _move(self, name: str, rows: Tensor, towards: Tensor) -> None:
+        bank, mu = self.banks[name], self.momentum[name]
+        bank[rows] = F.normalize(mu * bank[rows] + (1 - mu) * towards)
+
+
+# -- relations ------------------------------------------------------------------------------------
+
+
+def own_cosine(features: Tensor, labels: Tensor, aggregate: Intra) -> Tensor:
+    """R_intra with cosines: mean or minimum over the other images of the own cluster, (N,).
+
+    The mean has a closed form in the cluster's sum S: (f . S - f . f) / (n - 1). A cluster of one
+    image, and an outlier, has 1: nothing of its own is less similar than itself.
+    """
+    result = torch.ones(len(features), device=features.device)
+    member = labels >= 0
+    y = labels[member]
+    if aggregate == "mean":
+        sums, sizes = cluster_sums(features[member], y)
+        with_itself = (features[member] * sums[y]).sum(dim=1)
+        itself = features[member].square().sum(dim=1)
+        others = sizes[y] - 1
+        result[member] = torch.where(
+            others > 0, (with_itself - itself) / others.clamp(min=1), torch.ones_like(itself)
+        )
+    else:
+        places = torch.nonzero(member).flatten()
+        by_cluster = places[torch.argsort(y, stable=True)]
+        for group in by_cluster.split(torch.bincount(y).tolist()):
+            for start, block in neighbors.similarity_blocks(features[group], features[group]):
+                result[group[start : start + len(block)]] = block.amin(dim=1).clamp(max=1)
+    return result
+
+
+def mean_foreign_cosine(features: Tensor, labels: Tensor, counts_as_other: Tensor) -> Tensor:
+    """R_inter as the mean of all foreign cosines, (N,): f . (sum of others) / (number of others)."""
+    member = labels >= 0
+    sums, sizes = cluster_sums(features[member], labels[member])
+    total = features[counts_as_other].sum(dim=0)
+    own_sum, own_size = sums[labels.clamp(min=0)], sizes[labels.clamp(min=0)]
+    n_foreign = (counts_as_other.sum() - own_size).clamp(min=1)
+    return (features * (total - own_sum)).sum(dim=1) / n_foreign
+
+
+def jaccard_relations(
+    distance: sparse.csr_array,
+    labels: Labels,
+    counts_as_other: NDArray[np.bool_],
+    *,
+    nearest: int,
+    intra: Intra,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """R_inter and R_intra with s = 1 - distance, (N,) each; pairs that are not stored have s = 0."""
+    n = len(labels)
+    rows = np.repeat(np.arange(n), np.diff(distance.indptr))
+    columns, similarity = distance.indices, 1.0 - distance.data
+    same = (labels[rows] == labels[columns]) & (labels[rows] != OUTLIER)
+    own, foreign = same & (rows != columns), ~same & counts_as_other[columns] & (rows != columns)
+    sizes = np.bincount(labels[labels != OUTLIER])[np.maximum(labels, 0)]
+    n_own, n_foreign = sizes - 1, counts_as_other.sum() - sizes
+
+    m = np.minimum(nearest or n, np.maximum(n_foreign, 1))
+    r, s = rows[foreign], similarity[foreign]
+    order = np.lexsort((-s, r))
+    r, s = r[order], s[order]
+    position = np.arange(len(r)) - np.searchsorted(r, r)
+    among = position < m[r]
+    inter_scores = np.bincount(r[among], s[among], minlength=n) / m
+
+    if intra == "mean":
+        totals = np.bincount(rows[own], similarity[own], minlength=n)
+        intra_scores = np.where(n_own > 0, totals / np.maximum(n_own, 1), 1.0)
+    else:
+        stored = np.bincount(rows[own], minlength=n)
+        intra_scores = np.where(n_own > 0, np.inf, 1.0)
+        np.minimum.at(intra_scores, rows[own], similarity[own])
+        intra_scores[stored < n_own] = 0.0
+    return inter_scores, intra_scores
+
+
+# -- groups of rows -------------------------------------------------------------------------------
+
+
+def lowest_per_cluster(scores: Tensor, labels: Tensor) -> Tensor:
+    """The row with the lowest score of each label present, by rising label; the first of equals.
+
+    >>> lowest_per_cluster(torch.tensor([.3, .1, .2, .2]), torch.tensor([1, 1, 0, 0])).tolist()
+    [2, 1]
+    """
+    order = torch.argsort(scores, stable=True)
+    order = order[torch.argsort(labels[order], stable=True)]
+    sorted_labels = labels[order]
+    is_first = torch.ones_like(sorted_labels, dtype=torch.bool)
+    is_first[1:] = sorted_labels[1:] != sorted_labels[:-1]
+    return order[is_first]
+
+
+def turns(labels: Tensor) -> list[Tensor]:
+    """Rows in rounds: the first of each label, then the second of each, and so on.
+
+    >>> [turn.tolist() for turn in turns(torch.tensor([4, 4, 7]))]
+    [[0, 2], [1]]
+    """
+    order = torch.argsort(labels, stable=True)
+    sorted_labels = labels[order]
+    position = torch.arange(len(labels), device=labels.device)
+    position = position - torch.searchsorted(sorted_labels, sorted_labels)
+    return [order[position == turn] for turn in range(int(position.max()) + 1)]
+
+
+def cluster_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(C, D) sums and (C,) sizes of the clusters 0 .. C - 1."""
+    sizes = torch.bincount(labels)
+    sums = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, labels, features)
+    return sums, sizes
+
+
+def cluster_means(features: Tensor, labels: Tensor) -> Tensor:
+    """(C, D) means of the clusters, of unit length."""
+    return F.normalize(cluster_sums(features, labels)[0])

@@ -1,0 +1,1 @@
+"""The network: a backbone from timm, pooling, a BatchNorm neck, unit features."""

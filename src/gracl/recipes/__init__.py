@@ -1,0 +1,1 @@
+"""Recipes: settings that go together, one YAML file each."""

@@ -1,0 +1,389 @@
+"""A run: a folder that holds all of one training, and continues it after any interruption.
+
+    config.yaml              all settings, resolved
+    data.json                what was trained on
+    log.jsonl                a line when it starts, one an epoch, one when it is scored
+    checkpoint.safetensors   state after the last whole epoch; what a run continues from
+    labels.csv               path, cluster (-1 is none): by the last epoch, in the end by the model
+    model.safetensors        the finished model
+
+Each file is written under another name first and moved into place in one step, so a process that is
+killed leaves the old file or the new one. Weights are safetensors: nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from gracl import training
+from gracl.clustering import Labels, health
+from gracl.config import Config, ModelConfig, differences
+from gracl.data.records import Dataset, Records
+from gracl.data.store import ImageStore, open_store
+from gracl.errors import ConfigError, RunError, WeightsError
+from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
+from gracl.extraction import extract
+from gracl.models.embedder import Embedder
+from gracl.training import Epoch, Progress, Snapshot
+
+MAY_CHANGE = {"train.epochs", "train.device", "train.threads", "train.extract_batch"}
+"""Settings that a continued run may change: how long and on what it runs, not what it computes."""
+MAY_CHANGE_SECTIONS = {"evaluate"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training's folder, read."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Config:
+        """Its settings, resolved."""
+        return Config.load(self._existing("config.yaml"))
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """All lines of log.jsonl."""
+        return read_log(self.folder / "log.jsonl")
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log's epochs."""
+        return [line for line in self.log if line["event"] == "epoch"]
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """Clusters and scores of the network before training; see `after`."""
+        return next(line for line in self.log if line["event"] == "start")["before"]
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """Of the trained network: "clusters" and, where the truth is known, "agreement", "scores"."""
+        return next(line for line in self.log if line["event"] == "end")["after"]
+
+    @property
+    def model(self) -> Embedder:
+        """The finished model, on the CPU, in eval mode."""
+        return load_model(self._existing("model.safetensors"))
+
+    @property
+    def labels(self) -> list[tuple[str, int]]:
+        """(path, cluster) of each image trained on."""
+        with self._existing("labels.csv").open(newline="", encoding="utf-8") as lines:
+            return [(row["path"], int(row["cluster"])) for row in csv.DictReader(lines)]
+
+    def _existing(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            if not (self.folder / "config.yaml").is_file():
+                raise RunError(f"{self.folder} is not a run: it has no config.yaml")
+            raise RunError(
+                f"{self.folder} has no {name} yet: the run is not finished. Continue it with the "
+                "command that began it"
+            )
+        return path
+
+
+def train(
+    config: Config,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Trains on a data set's training images without their identities; resumable by the same call.
+
+    Where the truth is known, the model is scored before and after, and the clusters too; the truth
+    is used for nothing else.
+
+    Args:
+        config: all settings.
+        dataset: what `gracl.load_dataset` gives.
+        out: the run's folder. One that holds an unfinished run with the same settings and images is
+            continued from its last whole epoch; a finished one is returned as it is.
+        on_epoch: called after each epoch, once its checkpoint is on disk.
+        progress: called with (stage, done, total).
+
+    Raises:
+        RunError: the folder holds something else, another run, or a run of other images.
+        ClusterCollapse, NonFiniteLoss: from training; the last checkpoint stays.
+    """
+    folder = Path(out)
+    decoding = (lambda done, total: progress("decode", done, total)) if progress else None
+    images = open_store(
+        dataset.train.unlabelled(),
+        size=config.model.size,
+        on_bad=config.data.on_bad,
+        progress=decoding,
+    )
+    snapshot = _open(folder, config, dataset, images)
+    done = snapshot.epoch if snapshot else 0
+    if (folder / "model.safetensors").is_file() and done >= config.train.epochs:
+        return Run(folder)
+
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    model = training.build_model(config.model, seed=config.train.seed)
+    model.to(training.choose_device(config.train.device))
+    if snapshot is None:
+        training.initialise(model, images, config)
+        before = _scores(model, dataset, images, config)
+        _append(folder / "log.jsonl", {"event": "start", **_versions(), "before": before})
+    for epoch in training.fit(model, images, config, resume=snapshot, progress=progress):
+        _append(folder / "log.jsonl", _epoch_line(epoch))
+        write_labels(folder / "labels.csv", images.records, epoch.labels)
+        save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
+        if on_epoch is not None:
+            on_epoch(epoch)
+    after = _scores(model, dataset, images, config, labels_to=folder / "labels.csv")
+    save_model(folder / "model.safetensors", model, config.model)
+    _append(folder / "log.jsonl", {"event": "end", "after": after})
+    return Run(folder)
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
+    """One safetensors file that `load_model` needs nothing besides."""
+    about = {"gracl": json.dumps(dataclasses.asdict(config))}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write(path, to_safetensors(tensors, metadata=about))
+
+
+def load_model(path: str | Path) -> Embedder:
+    """A model that `save_model` wrote, in eval mode."""
+    tensors, about = _read_safetensors(Path(path))
+    if "gracl" not in about:
+        raise WeightsError(
+            f"{path} holds weights but not the network they belong to; expected a model.safetensors "
+            "of a run. A backbone's weights are given as model.weights"
+        )
+    settings = {**json.loads(about["gracl"]), "weights": "none"}
+    model = training.build_model(Config().replace({"model": settings}).model)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Writes a checkpoint in one step."""
+    tensors = {f"model.{name}": value for name, value in snapshot.model.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in snapshot.optimizer.items()}
+    tensors["labels"] = torch.from_numpy(snapshot.labels)
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    write(path, to_safetensors(contiguous, metadata={"epoch": str(snapshot.epoch)}))
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Reads a checkpoint."""
+    tensors, about = _read_safetensors(path)
+    if "epoch" not in about:
+        raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    return Snapshot(
+        epoch=int(about["epoch"]),
+        model=below("model."),
+        optimizer=below("optimizer."),
+        labels=tensors["labels"].numpy(),
+    )
+
+
+def write_labels(path: Path, records: Records, labels: Labels) -> None:
+    """path, cluster as CSV, in record order."""
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(["path", "cluster"])
+    rows.writerows(
+        (str(record.path), int(label)) for record, label in zip(records, labels, strict=True)
+    )
+    write(path, table.getvalue().encode())
+
+
+def write(path: Path, content: bytes) -> None:
+    """Puts a file in place in one step: a reader, and a killed process, sees old or new."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or give another --out; "
+            "what was written before is intact"
+        ) from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a last one that a killed process left unfinished is passed over."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps({**line, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors: {str(error).splitlines()[0]}"
+        ) from error
+
+
+# -- beginning and continuing ---------------------------------------------------------------------
+
+
+def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) -> Snapshot | None:
+    """Makes the folder of a new run, or checks that this one may be continued, and reads where."""
+    about = {
+        "name": dataset.name,
+        "root": str(dataset.root),
+        "layout": dataset.layout,
+        "images": len(images),
+        "left_out": len(images.problems),
+        "fingerprint": _fingerprint(dataset.root, images.records),
+    }
+    settings = folder / "config.yaml"
+    if not settings.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
+        write(folder / "data.json", json.dumps(about, indent=1).encode())
+        write(settings, config.to_yaml().encode())
+        return None
+
+    _require_same_settings(folder, Config.load(settings), config)
+    known = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    if known["fingerprint"] != about["fingerprint"]:
+        raise RunError(
+            f"{folder} was begun with {known['images']} images of {known['root']}; now there are "
+            f"{about['images']} of {about['root']}, and they are not the same. Give another --out "
+            "to train on these"
+        )
+    write(settings, config.to_yaml().encode())
+    checkpoint = folder / "checkpoint.safetensors"
+    snapshot = load_snapshot(checkpoint) if checkpoint.is_file() else None
+    _truncate_log(folder / "log.jsonl", snapshot.epoch if snapshot else 0)
+    return snapshot
+
+
+def _require_same_settings(folder: Path, old: Config, new: Config) -> None:
+    changed = {
+        name: values
+        for name, values in differences(old, new).items()
+        if name not in MAY_CHANGE and name.split(".")[0] not in MAY_CHANGE_SECTIONS
+    }
+    if changed:
+        listed = ", ".join(f"{name} was {a}, is {b}" for name, (a, b) in changed.items())
+        raise ConfigError(
+            f"{folder} holds a run with other settings ({listed}). Continue it with its own, or give "
+            "another --out"
+        )
+
+
+def _truncate_log(path: Path, epochs: int) -> None:
+    """Drops what was logged after the checkpoint: these epochs are run again."""
+    kept = [
+        line
+        for line in read_log(path)
+        if (line["event"] == "epoch" and line["epoch"] <= epochs)
+        or (line["event"] == "start" and epochs > 0)
+    ]
+    write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _fingerprint(root: Path, records: Records) -> str:
+    digest = hashlib.sha256()
+    for record in records:
+        relative = record.path.relative_to(root) if record.path.is_relative_to(root) else record.path
+        digest.update(f"{relative.as_posix()}\n{record.box}\n{record.camera}\n".encode())
+    return digest.hexdigest()
+
+
+# -- lines of the log -----------------------------------------------------------------------------
+
+
+def _epoch_line(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "event": "epoch",
+        "epoch": epoch.number,
+        "losses": epoch.losses,
+        "learning_rate": epoch.learning_rate,
+        **dataclasses.asdict(epoch.health),
+        "warnings": list(epoch.health.warnings),
+        "seconds": epoch.seconds,
+    }
+
+
+def _scores(
+    model: Embedder,
+    dataset: Dataset,
+    images: ImageStore,
+    config: Config,
+    *,
+    labels_to: Path | None = None,
+) -> dict[str, Any]:
+    """Clusters by the model as it is, and what the truth says of them and of retrieval, if known."""
+    method = training.build_method(config.method)
+    features = extract(model, images, batch_size=config.train.extract_batch)
+    labels, _ = method.label(features)
+    if labels_to is not None:
+        write_labels(labels_to, images.records, labels)
+    found: dict[str, Any] = {"clusters": dataclasses.asdict(health(labels))}
+    place = {
+        (record.path, record.box): label for record, label in zip(images.records, labels, strict=True)
+    }
+    truth = Records(tuple(r for r in dataset.train if (r.path, r.box) in place))
+    agreed = agreement_with_truth(np.array([place[r.path, r.box] for r in truth]), truth)
+    if agreed is not None:
+        found["agreement"] = dataclasses.asdict(agreed)
+    if can_be_scored(dataset):
+        scores = evaluate(model, dataset, config.evaluate, batch_size=config.train.extract_batch)
+        cmc = {f"R{k}": share for k, share in scores.cmc.items()}
+        found["scores"] = {**dataclasses.asdict(scores), **cmc}
+        found["on_training_images"] = dataset.tests_on_training_images
+    return found
+
+
+def _versions() -> dict[str, Any]:
+    names = ("gracl", "torch", "timm", "numpy", "scipy", "numba")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: metadata.version(name) for name in names},
+    }
