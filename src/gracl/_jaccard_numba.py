@@ -15,6 +15,11 @@ ROWS = 2048
 """Rows a block: enough to make N stamps a block cheap, few enough to share among threads."""
 
 
+def use_threads(threads: int) -> None:
+    """The number of threads for the kernels below, as far as numba has them."""
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined])
+
+
 def encode(
     features: NDArray[np.float32],
     ranks: NDArray[np.int64],
@@ -65,7 +70,7 @@ def overlap(encoding: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array((distances, columns, starts), shape=(n, n))
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, parallel=True)
 def _reciprocal(ranks: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
     """(N, reach) whether rank r of row i has i among its own first `reach` ranks."""
     n = ranks.shape[0]
@@ -80,7 +85,7 @@ def _reciprocal(ranks: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
     return mutual
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "nsz", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "nsz", "contract"})
 def _expand(  # type: ignore[no-untyped-def]
     features, ranks, similarities, full, half, scale, first, columns, values, counts
 ):
@@ -135,7 +140,7 @@ def _expand(  # type: ignore[no-untyped-def]
             counts[row] = size
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, parallel=True)
 def _count_overlaps(row_starts, row_items, column_starts, column_items, counts):  # type: ignore[no-untyped-def]
     n = len(counts)
     for block in numba.prange((n + ROWS - 1) // ROWS):
@@ -150,7 +155,7 @@ def _count_overlaps(row_starts, row_items, column_starts, column_items, counts):
                         counts[i] += 1
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, parallel=True)
 def _fill_overlaps(  # type: ignore[no-untyped-def]
     row_starts, row_items, row_values, column_starts, column_items, column_values,
     starts, columns, distances,

@@ -13,6 +13,10 @@ PAIRS = 4_000_000
 """Terms of a sum of minima that are spelled out at a time (about 100 MB)."""
 
 
+def use_threads(threads: int) -> None:
+    """Does nothing: these products run on one thread."""
+
+
 def encode(
     features: NDArray[np.float32],
     ranks: NDArray[np.int64],
@@ -112,7 +116,7 @@ def _similarities(
         shape=(n, n),
     )
     rank = np.asarray(found[rows, columns]).ravel() - 1
-    result = similarities[rows, rank].astype(np.float64)
+    result: NDArray[np.float64] = similarities[rows, rank].astype(np.float64)
     missing = np.flatnonzero(rank < 0)
     step = max(1, PAIRS * 4 // max(1, features.shape[1]))
     for start in range(0, len(missing), step):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 from gracl.clustering import OUTLIER, Labels, outliers_as_singletons
 from gracl.errors import ShapeError
@@ -78,11 +78,12 @@ def adjusted_mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> f
     return float(adjusted_mutual_info_score(a, b))
 
 
-def _contingency(labels: Labels, pids: NDArray[np.int64]) -> coo_array:
+def _contingency(labels: Labels, pids: NDArray[np.int64]) -> csr_array:
     """(identities, clusters) counts."""
-    _, rows = np.unique(pids, return_inverse=True)
-    _, columns = np.unique(labels, return_inverse=True)
-    counts = coo_array((np.ones(len(rows), dtype=np.int64), (rows, columns)))
+    identities, rows = np.unique(pids, return_inverse=True)
+    clusters, columns = np.unique(labels, return_inverse=True)
+    shape = len(identities), len(clusters)
+    counts = coo_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=shape)
     return counts.tocsr()
 
 

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is known to be well formed, so `--hel
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class Demo:
     out: Path = Path("runs/demo")
     """The run's folder; the same command continues what is there."""
     identities: int = 100
-    """Drawn people to train on; half as many further ones are the test."""
+    """Drawn people to train on; as many further ones are the test."""
     config: Annotated[Config, Flat] = field(default_factory=Config)
 
 
@@ -147,10 +148,11 @@ def demo(command: Demo) -> None:
     n, seed = command.identities, command.config.train.seed
     if n < 8:
         raise ConfigError(f"identities is {n}; expected at least 8")
-    folder = cache_folder() / "drawn-people" / f"{n}-{n // 2}-{seed}"
+    folder = cache_folder() / "drawn-people" / f"{n}-{seed}"
     if not (folder / "metadata.csv").is_file():
-        console.print(f"drawing {n + n // 2} people, seen by four cameras")
-        draw_people(folder, identities=n, test_identities=n // 2, seed=seed)
+        shutil.rmtree(folder, ignore_errors=True)  # what an interrupted drawing left
+        console.print(f"drawing {2 * n} people, seen by four cameras")
+        draw_people(folder, identities=n, test_identities=n, seed=seed)
     dataset = load_dataset(folder)
     run = _train(command.config, dataset, command.out)
     picture = command.out / "matches.png"
@@ -236,7 +238,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Data, tyro.conf.subcommand("data")],
     ]
     return tyro.cli(
-        commands,  # type: ignore[arg-type]
+        commands,
         prog="gracl",
         description="Learn to re-identify people, vehicles, animals or objects without labels.",
         args=words,
@@ -245,7 +247,7 @@ def _parse(words: list[str]) -> Any:
 
 def _value_of(words: Sequence[str], flag: str) -> str | None:
     """The value of a flag, read ahead: it decides the defaults of all others."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == flag:
             return following
         if word.startswith(f"{flag}="):
@@ -307,15 +309,15 @@ def _train(config: Config, dataset: Dataset, out: Path) -> Run:
 def _print_epoch(epoch: Epoch, epochs: int) -> None:
     health = epoch.health
     cells = [
-        f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}",
+        f"{epoch.number:>{len(str(epochs))}}/{epochs}",
         f"clusters {health.n_clusters:>4}",
         f"outliers {health.outlier_share:>4.0%}",
         f"largest {health.largest_share:>4.0%}",
-        "stability    -" if health.stability is None else f"stability {health.stability:.2f}",
+        "stable    -" if health.stability is None else f"stable {health.stability:.2f}",
         f"loss {epoch.losses['total']:.3f}",
         f"{sum(epoch.seconds.values()):.0f} s",
     ]
-    console.print("  ".join(cells))
+    console.print("  ".join(cells), soft_wrap=True)
     for warning in health.warnings:
         console.print(f"  [yellow]note:[/] {warning}", soft_wrap=True)
 

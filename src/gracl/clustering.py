@@ -98,13 +98,13 @@ class Health:
         found = []
         if self.outlier_share > 0.5:
             found.append(
-                f"{self.outlier_share:.0%} of the images are in no cluster: raise cluster.eps, or "
-                "lower cluster.min_samples for fewer images an identity"
+                f"{self.outlier_share:.0%} of the images are in no cluster: raise method.eps, or "
+                "lower method.min_samples for fewer images an identity"
             )
         if self.largest_share > 0.5:
             found.append(
                 f"the largest cluster holds {self.largest_share:.0%} of the clustered images: "
-                "lower cluster.eps or cluster.k1"
+                "lower method.eps or method.k1"
             )
         return tuple(found)
 
@@ -131,13 +131,13 @@ def require_clusters(labels: Labels) -> Labels:
     if n_clusters == 0:
         raise ClusterCollapse(
             f"all {n} images are outliers: no image has enough neighbours within eps. Raise "
-            "cluster.eps (towards 0.7-0.9), lower cluster.min_samples (2 where an identity has two "
+            "method.eps (towards 0.7-0.9), lower method.min_samples (2 where an identity has two "
             "images), or start from pretrained weights (model.weights)"
         )
     if n_clusters == 1:
         raise ClusterCollapse(
             f"one cluster holds {int((labels == 0).sum())} of {n} images: there is nothing to "
-            "contrast it with. Lower cluster.eps (towards 0.3-0.5) or cluster.k1"
+            "contrast it with. Lower method.eps (towards 0.3-0.5) or method.k1"
         )
     return labels
 

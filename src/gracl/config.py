@@ -233,7 +233,12 @@ class Config(Section):
             raise ConfigError(
                 f"{source} holds a {type(settings).__name__}; expected sections such as 'train:'"
             )
-        base = cls.load(str(settings.pop("recipe"))) if "recipe" in settings else over or cls()
+        base = over or cls()
+        if "recipe" in settings:
+            recipe = str(settings.pop("recipe"))
+            if recipe not in recipes():
+                raise ConfigError(f"{source}: no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
+            base = cls.load(recipe)
         return base.replace(settings)
 
     def replace(self, settings: Mapping[str, Any]) -> Self:
@@ -312,7 +317,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if hint is float:
         # YAML 1.1 reads 5e-4 as text, since it has no point
         number = _number(value)
-        if number is not None and math.isfinite(number):
+        if number is not None:
+            if not math.isfinite(number):
+                raise ConfigError(f"{name} is {value!r}; expected a finite number")
             return number
     if type(value) is not hint and not (isinstance(hint, type) and isinstance(value, hint)):
         hint_name = getattr(hint, "__name__", str(hint))
@@ -327,7 +334,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
@@ -40,11 +42,13 @@ def jaccard_distance(
         (N, N) symmetric sparse float32. Stored are the distances below 1, in [0, 1), the diagonal
         as an explicit 0; a pair that is not stored has distance 1. A *stored* zero is a neighbour.
 
+    >>> import torch
     >>> two_pairs = torch.nn.functional.normalize(torch.tensor([[1., 0], [1, .1], [0, 1], [.1, 1]]))
-    >>> jaccard_distance(two_pairs, k1=2, k2=1).toarray().round(2).tolist()[0]
-    [0.0, 0.0, 0.0, 0.0]
-    >>> jaccard_distance(two_pairs, k1=2, k2=1).nnz   # 4 on the diagonal, 2 pairs both ways
+    >>> distance = jaccard_distance(two_pairs, k1=2, k2=1)
+    >>> distance.nnz                            # 4 on the diagonal, 2 pairs both ways
     8
+    >>> distance[[0]].indices.tolist(), bool(distance[0, 1] < 0.01)
+    ([0, 1], True)
     """
     found = neighbors.search(features, max(k1, k2), memory=memory)
     return jaccard_from_neighbors(features, found, k1=k1, k2=k2)
@@ -90,7 +94,7 @@ def encode(
 
     Args:
         features: (N, D) float32 unit rows.
-        found: at least max(reach, expand) neighbours a row, or all N of them.
+        found: at least max(reach, half_reach, expand) neighbours a row, or all N of them.
         reach: ranks of the full set, the image itself included.
         half_reach: ranks of the set that candidates bring along, the image itself included.
         expand: rows averaged, the image itself included.
@@ -101,15 +105,16 @@ def encode(
     """
     n = len(features)
     ranks = np.ascontiguousarray(found.indices.cpu().numpy())
-    needed = min(n, max(reach, expand))
+    needed = min(n, max(reach, half_reach, expand))
     if ranks.shape[0] != n or ranks.shape[1] < needed:
         raise ShapeError(
             f"neighbours have shape {ranks.shape}; expected ({n}, {needed}) or wider. "
             f"Search with k={needed}"
         )
     if n == 0:
-        return sparse.csr_array((0, 0), dtype=np.float32)
-    weights = _kernels().encode(
+        return sparse.csr_array(np.zeros((0, 0), dtype=np.float32))
+    weights = _compute(
+        "encode",
         np.ascontiguousarray(features.detach().float().cpu().numpy()),
         ranks,
         np.ascontiguousarray(found.similarities.float().cpu().numpy()),
@@ -117,6 +122,7 @@ def encode(
         min(half_reach, n),
         np.ones(n, dtype=np.float32) if scale is None else scale,
     )
+    weights.sort_indices()
     return _average_rows(weights, ranks[:, : min(expand, n)])
 
 
@@ -128,7 +134,7 @@ def overlap(encoding: sparse.csr_array) -> sparse.csr_array:
     """
     if encoding.shape[0] == 0:
         return encoding
-    return _kernels().overlap(encoding)
+    return _compute("overlap", encoding)
 
 
 def _average_rows(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> sparse.csr_array:
@@ -153,6 +159,22 @@ def _check_k(k1: int, k2: int) -> None:
         raise ShapeError(
             f"k1 is {k1} and k2 is {k2}; both count the image itself, so both are at least 1"
         )
+
+
+def _compute(kernel: str, *arguments: Any) -> sparse.csr_array:
+    """Runs a kernel on as many threads as torch uses, and leaves torch's number as it was.
+
+    numba and torch can share one OpenMP runtime. numba starting its threads then changes how many
+    torch uses, and with it the order of torch's sums: a first epoch would differ from a second.
+    """
+    threads = torch.get_num_threads()
+    kernels = _kernels()
+    try:
+        kernels.use_threads(threads)
+        result: sparse.csr_array = getattr(kernels, kernel)(*arguments)
+    finally:
+        torch.set_num_threads(threads)
+    return result
 
 
 def _kernels() -> ModuleType:

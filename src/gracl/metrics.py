@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gracl.errors import EvaluationError
+from gracl.errors import EvaluationError, ShapeError
 from gracl.neighbors import MEMORY
 
 Codes = NDArray[np.int64]
@@ -70,7 +70,8 @@ class Ranking:
         sums = np.concatenate([[0.0], np.cumsum(found / self.ranks)])
         counts = np.diff(self.starts)
         valid = self.has_match
-        return (sums[self.starts[1:]] - sums[self.starts[:-1]])[valid] / counts[valid]
+        totals: NDArray[np.float64] = sums[self.starts[1:]] - sums[self.starts[:-1]]
+        return totals[valid] / counts[valid]
 
     @property
     def first(self) -> Codes:
@@ -146,6 +147,12 @@ def rank(similarity: Similarity, queries: Side, gallery: Side, *, memory: int = 
         stop = min(len(queries), start + block)
         rows = np.arange(start, stop)
         similarities = similarity(start, stop)
+        if torch.isnan(similarities).any():
+            # NaN is neither nearer nor farther than anything: it would count as a perfect score.
+            raise ShapeError(
+                f"similarities of queries {start} to {stop - 1} hold NaN; expected numbers. Check "
+                "the model's weights and the images for NaN features"
+            )
         own_rows, own_columns = _own_identity(queries.pids[rows], gallery.pids, by_pid)
         valid = ~_is_junk(queries, gallery, rows[own_rows], own_columns)
         matches = own_rows[valid], own_columns[valid]
@@ -160,7 +167,8 @@ def has_match(queries: Side, gallery: Side) -> NDArray[np.bool_]:
     by_pid = np.argsort(gallery.pids, kind="stable")
     rows, columns = _own_identity(queries.pids, gallery.pids, by_pid)
     valid = ~_is_junk(queries, gallery, rows, columns)
-    return np.bincount(rows[valid], minlength=len(queries)) > 0
+    found: NDArray[np.bool_] = np.bincount(rows[valid], minlength=len(queries)) > 0
+    return found
 
 
 def junk(queries: Side, gallery: Side, rows: Codes) -> NDArray[np.bool_]:
@@ -190,7 +198,7 @@ def _own_identity(pids: Codes, gallery_pids: Codes, by_pid: Codes) -> tuple[Code
 
 
 def _is_junk(queries: Side, gallery: Side, rows: Codes, columns: Codes) -> NDArray[np.bool_]:
-    junk = queries.images[rows] == gallery.images[columns]
+    junk: NDArray[np.bool_] = queries.images[rows] == gallery.images[columns]
     if queries.scenes is not None and gallery.scenes is not None:
         mine, theirs = queries.scenes[rows], gallery.scenes[columns]
         junk |= (mine == theirs) | (mine < 0) | (theirs < 0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from gracl import metrics
 from gracl.config import EvaluateConfig
 from gracl.data import protocols
-from gracl.data.records import Dataset
+from gracl.data.records import Dataset, Record
+from gracl.data.store import decode
 from gracl.evaluation import readable
 from gracl.extraction import extract
 from gracl.models.embedder import Embedder
@@ -60,25 +60,25 @@ def draw_rank_list(
     sheet = Image.new("RGB", (cell_w * (best.shape[1] + 1) + 2 * GAP, cell_h * len(rows)), "white")
     for y, (row, found) in enumerate(zip(rows, best, strict=True)):
         top = y * cell_h
-        _paste(sheet, query.images[int(row)].numpy(), (0, top), (width, height), QUERY, 2)
+        _paste(sheet, query.records[int(row)], (0, top), (height, width), QUERY, 2)
         for x, image in enumerate(found.tolist(), 1):
             right = sides[0].pids[row] == sides[1].pids[image]
             place = (x * cell_w + 2 * GAP, top)
             frame = (RIGHT, 4) if right else (WRONG, 2)
-            _paste(sheet, gallery.images[image].numpy(), place, (width, height), *frame)
+            _paste(sheet, gallery.records[image], place, (height, width), *frame)
     return sheet
 
 
 def _paste(
     sheet: Image.Image,
-    pixels: NDArray[np.uint8],
+    record: Record,
     place: tuple[int, int],
     size: tuple[int, int],
     colour: tuple[int, int, int],
     line: int,
 ) -> None:
-    picture = Image.fromarray(pixels.transpose(1, 2, 0)).resize(size, Image.Resampling.LANCZOS)
+    picture = Image.fromarray(decode(record, size).transpose(1, 2, 0))
     left, top = place[0] + GAP // 2, place[1] + GAP // 2
     sheet.paste(picture, (left, top))
-    frame = (left - line, top - line, left + size[0] + line - 1, top + size[1] + line - 1)
+    frame = (left - line, top - line, left + size[1] + line - 1, top + size[0] + line - 1)
     ImageDraw.Draw(sheet).rectangle(frame, outline=colour, width=line)

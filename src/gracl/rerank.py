@@ -32,7 +32,7 @@ def k_reciprocal(
 
     Args:
         query_features: (Q, D) unit rows.
-        gallery_features: (G, D) unit rows.
+        gallery_features: (G, D) unit rows; the very same tensor where images search each other.
         k1: neighbours besides the image itself.
         k2: rows averaged, the image itself included.
         lambda_value: weight of the original distance, in [0, 1].
@@ -47,9 +47,15 @@ def k_reciprocal(
             f"k1 {k1}, k2 {k2}, lambda {lambda_value}; expected k1, k2 >= 1 and lambda in [0, 1]"
         )
     n_queries = len(query_features)
-    features = torch.cat([query_features, gallery_features])
+    if query_features is gallery_features:  # each image searches all others: one set, not two
+        features, in_gallery = gallery_features, slice(None)
+    else:
+        features = torch.cat([query_features, gallery_features])
+        in_gallery = slice(n_queries, None)
     found = neighbors.search(features, max(k1 + 1, k2), memory=memory)
-    farthest = (2 - 2 * found.farthest).clamp(min=torch.finfo(torch.float32).tiny)
+    # Where all images are alike, rounding (some 1e-7) is all that is left of a distance; divided by
+    # less than this it would overflow in exp.
+    farthest = (2 - 2 * found.farthest).clamp(min=1e-5)
     encoding = jaccard.encode(
         features,
         found,
@@ -58,7 +64,7 @@ def k_reciprocal(
         expand=k2,
         scale=np.ascontiguousarray(farthest.cpu().numpy()),
     )
-    distance = jaccard.overlap(encoding)[:n_queries, n_queries:].tocsr()
+    distance = jaccard.overlap(encoding)[:n_queries, in_gallery].tocsr()
 
     def block(start: int, stop: int) -> Tensor:
         original = 2 - 2 * query_features[start:stop] @ gallery_features.T

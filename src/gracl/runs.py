@@ -73,12 +73,12 @@ class Run:
     @property
     def before(self) -> dict[str, Any]:
         """Clusters and scores of the network before training; see `after`."""
-        return next(line for line in self.log if line["event"] == "start")["before"]
+        return self._logged("start", "before")
 
     @property
     def after(self) -> dict[str, Any]:
         """Of the trained network: "clusters" and, where the truth is known, "agreement", "scores"."""
-        return next(line for line in self.log if line["event"] == "end")["after"]
+        return self._logged("end", "after")
 
     @property
     def model(self) -> Embedder:
@@ -90,6 +90,13 @@ class Run:
         """(path, cluster) of each image trained on."""
         with self._existing("labels.csv").open(newline="", encoding="utf-8") as lines:
             return [(row["path"], int(row["cluster"])) for row in csv.DictReader(lines)]
+
+    def _logged(self, event: str, key: str) -> dict[str, Any]:
+        for line in self.log:
+            if line["event"] == event:
+                found: dict[str, Any] = line[key]
+                return found
+        raise RunError(f"the log of {self.folder} has no '{event}' yet: the run is not finished")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name
@@ -141,6 +148,7 @@ def train(
     if (folder / "model.safetensors").is_file() and done >= config.train.epochs:
         return Run(folder)
 
+    _truncate_log(folder / "log.jsonl", done)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     model = training.build_model(config.model, seed=config.train.seed)
@@ -296,9 +304,7 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
         )
     write(settings, config.to_yaml().encode())
     checkpoint = folder / "checkpoint.safetensors"
-    snapshot = load_snapshot(checkpoint) if checkpoint.is_file() else None
-    _truncate_log(folder / "log.jsonl", snapshot.epoch if snapshot else 0)
-    return snapshot
+    return load_snapshot(checkpoint) if checkpoint.is_file() else None
 
 
 def _require_same_settings(folder: Path, old: Config, new: Config) -> None:

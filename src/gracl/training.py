@@ -149,7 +149,7 @@ def fit(
     )
     if settings.channels_last:
         # Kept by every operation from here on; a batch takes the layout of the weights it meets.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     (cameras,) = codes("camera", images.records)
     use_cameras = config.sampler.other_cameras and images.records.has("camera")
     previous: Labels | None = None
@@ -221,7 +221,7 @@ def _train_epoch(
     progress: Progress | None,
 ) -> dict[str, float]:
     device = next(model.parameters()).device
-    fill = tuple(int(v) for v in model.mean.flatten().round().tolist())
+    fill = [int(v) for v in model.mean.flatten().round().tolist()]
     draws = torch.Generator().manual_seed(_epoch_seed(config.train.seed, number))
     all_labels = torch.from_numpy(labels)
     totals: dict[str, float] = {}
@@ -254,7 +254,7 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _non_finite(losses: dict[str, Tensor], epoch: int, step: int, records: Records) -> NonFiniteLoss:
-    values = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+    values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.items())
     files = ", ".join(dict.fromkeys(record.path.name for record in records[:4]))
     return NonFiniteLoss(
         f"the loss is not finite at epoch {epoch}, step {step} ({values}), batch of {files}, ... The "

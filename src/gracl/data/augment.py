@@ -8,6 +8,8 @@ Letters: B images, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
@@ -22,7 +24,7 @@ def augment(
     flip: float = 0.5,
     pad: int = 10,
     erase: float = 0.5,
-    fill: tuple[int, int, int] = (124, 116, 104),
+    fill: Sequence[int] = (124, 116, 104),
     color: float = 0.0,
 ) -> Tensor:
     """Colour change, horizontal flip, padded random crop, random erasing, in this order.
@@ -72,7 +74,7 @@ def erase_rectangles(
     generator: Generator,
     *,
     probability: float,
-    fill: tuple[int, int, int],
+    fill: Sequence[int],
     area: tuple[float, float] = (0.02, 0.4),
     aspect: float = 0.3,
 ) -> Tensor:

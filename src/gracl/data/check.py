@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from gracl import metrics
 from gracl.data.protocols import PROTOCOLS, sides
-from gracl.data.records import Dataset, Problem, Record, Records
+from gracl.data.records import Box, Dataset, Problem, Record, Records
 from gracl.data.store import decode
 from gracl.errors import EvaluationError
 
@@ -48,17 +49,16 @@ class Report:
 def check_dataset(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Report:
     """Reads every image once and counts; nothing is written anywhere."""
     unreadable = _unreadable(dataset, progress)
-    bad = {problem.path for problem in unreadable}
 
     def good(records: Records) -> Records:
-        return Records(tuple(r for r in records if r.path not in bad))
+        return Records(tuple(r for r in records if (r.path, r.box) not in unreadable))
 
     query, gallery = dataset.test
     splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
     return Report(
         layout=dataset.layout,
         splits={name: _summary(good(records)) for name, records in splits.items()},
-        problems=dataset.problems + unreadable,
+        problems=(*dataset.problems, *unreadable.values()),
         notes=dataset.notes,
         queries_by_protocol={
             protocol: _queries_with_match(good(query), good(gallery), protocol)
@@ -67,8 +67,11 @@ def check_dataset(dataset: Dataset, progress: Callable[[int, int], None] | None 
     )
 
 
-def _unreadable(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tuple[Problem, ...]:
-    once = list(dict.fromkeys([*dataset.train, *dataset.query, *dataset.gallery]))
+def _unreadable(
+    dataset: Dataset, progress: Callable[[int, int], None] | None
+) -> dict[tuple[Path, Box | None], Problem]:
+    everything = (*dataset.train, *dataset.query, *dataset.gallery)
+    once = {(record.path, record.box): record for record in everything}
 
     def attempt(record: Record) -> Problem | None:
         try:
@@ -77,14 +80,15 @@ def _unreadable(dataset: Dataset, progress: Callable[[int, int], None] | None) -
             return Problem(record.path, f"{type(error).__name__}: {error}")
         return None
 
-    found = []
+    found = {}
     with ThreadPoolExecutor() as pool:
-        for done, problem in enumerate(pool.map(attempt, once), 1):
+        results = zip(once, pool.map(attempt, once.values()), strict=True)
+        for done, (crop, problem) in enumerate(results, 1):
             if problem is not None:
-                found.append(problem)
+                found[crop] = problem
             if progress is not None:
                 progress(done, len(once))
-    return tuple(found)
+    return found
 
 
 def _summary(records: Records) -> SplitSummary:

@@ -15,7 +15,7 @@ import numpy as np
 
 from gracl.data.records import Field, Records, codes
 from gracl.errors import EvaluationError, did_you_mean
-from gracl.metrics import Side
+from gracl.metrics import Side, has_match
 
 PROTOCOLS: dict[str, Field | None] = {
     "cross-camera": "camera",
@@ -29,11 +29,12 @@ PROTOCOLS: dict[str, Field | None] = {
 def choose(query: Records, gallery: Records) -> str:
     """The strictest protocol that these images can be scored under: the first that fits.
 
-    That is cross-camera where the camera of any query and gallery image is known, else date, else
-    sequence, else any.
+    That is cross-camera where any query has a match by another camera, else date, else sequence,
+    else any.
     """
     for name, scene in PROTOCOLS.items():
-        if scene is not None and query.has(scene) and gallery.has(scene):
+        known = scene is not None and query.has(scene) and gallery.has(scene)
+        if known and has_match(*sides(query, gallery, name)).any():
             return name
     return "any"
 

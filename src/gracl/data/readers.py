@@ -6,6 +6,7 @@ Nothing is ever written into a user's folder, and identities are always text.
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ def load_dataset(name: str | Path, root: str | Path | None = None) -> Dataset:
     Raises:
         DataError: nothing there, no image, an unknown column or split.
     """
-    if root is None and str(name) not in READERS:
+    if root is None and (str(name) not in READERS or Path(name).exists()):
         return _recognise(Path(name).expanduser())
     if str(name) not in READERS:
         raise DataError(f"no layout is called '{name}': {did_you_mean(str(name), READERS)}")
@@ -101,13 +102,15 @@ def read_csv(path: Path) -> Dataset:
             _check_columns(table, rows.fieldnames or ())
             for row in rows:
                 _read_row(table, rows.line_num, row, parts)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} is not a CSV in UTF-8: {error}") from error
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"{table} cannot be read as a CSV in UTF-8: {error}") from error
     return parts.dataset(table.parent.name or table.stem, table.parent, "csv")
 
 
 def read_folder(root: Path) -> Dataset:
     """Any tree of images; see `load_dataset` for what its folders mean."""
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; expected a folder of images")
     tops = {p.name.lower(): p for p in root.iterdir() if p.is_dir() and p.name.lower() in SPLITS}
     parts = _Parts()
     for split, top in sorted(tops.items()) or [("train", root)]:
@@ -158,7 +161,7 @@ class _Parts:
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; see `gracl data check`"
             )
         return Dataset(
-            name=name,
+            name=name or root.resolve().name or layout,  # "." has no name
             root=root,
             layout=layout,
             train=Records(tuple(self.train)),
@@ -183,6 +186,8 @@ def _market_root(root: Path) -> Path | None:
     """The folder with Market's three folders: this one, or one at most two levels below it."""
     for depth in ("", "*", "*/*"):
         for folder in sorted(root.glob(depth)) if depth else [root]:
+            if "__MACOSX" in folder.parts:
+                continue
             if all((folder / name).is_dir() for name in MARKET_FOLDERS.values()):
                 return folder
     return None
@@ -191,7 +196,8 @@ def _market_root(root: Path) -> Path | None:
 def _images(folder: Path, problems: list[Problem]) -> Iterable[Path]:
     """All image files below, sorted; debris of operating systems is passed over."""
     for path in sorted(folder.rglob("*")):
-        hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+        inner = path.relative_to(folder).parts
+        hidden = "__MACOSX" in inner or any(part.startswith(".") for part in inner)
         if hidden or path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if path.is_file():
@@ -204,8 +210,13 @@ def _check_columns(table: Path, found: Iterable[str]) -> None:
     names = list(found)
     if "path" in names:
         return
-    near = did_you_mean(names[0], COLUMNS) if names else f"Known: {', '.join(COLUMNS)}"
-    raise DataError(f"{table} has the columns {names}; the column 'path' is missing. {near}")
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches("path", by_lower, n=1, cutoff=0.5)
+    hint = f"Did you mean '{by_lower[near[0]]}'? Rename it. " if near else ""
+    raise DataError(
+        f"{table} has the columns {names}; the column 'path' is missing. {hint}Columns are separated "
+        f"by commas. Known: {', '.join(COLUMNS)}"
+    )
 
 
 def _read_row(table: Path, line: int, row: dict[str, str | None], parts: _Parts) -> None:
@@ -226,7 +237,7 @@ def _read_row(table: Path, line: int, row: dict[str, str | None], parts: _Parts)
         return
     try:
         box = _box(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         parts.problems.append(Problem(path, f"line {line}: {error}"))
         return
     parts.add(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -101,7 +102,13 @@ def open_store(
             f"none of {len(records)} images can be decoded; the first, {problems[0].path}: "
             f"{problems[0].reason}"
         )
-    array = np.load(folder / "images.npy", mmap_mode="c")
+    try:
+        array = np.load(folder / "images.npy", mmap_mode="c")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"the image store {folder} is damaged ({error}). Delete that folder; the next command "
+            "makes it anew"
+        ) from error
     good = [i for i in range(len(records)) if str(i) not in about["bad"]]
     return ImageStore(records.take(good), torch.from_numpy(array), problems)
 
@@ -133,6 +140,8 @@ def decode(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16") or image.mode in ("I", "F"):
             image = _to_8_bit(image)
+        if "transparency" in image.info:
+            image = image.convert("RGBA")  # what Pillow asks for, with a warning, of palette images
         image = image.convert("RGB")
     if record.box is not None:
         image = image.crop(_inside(record, image))
@@ -164,7 +173,7 @@ def _inside(record: Record, image: Image.Image) -> tuple[int, int, int, int]:
 
 
 def _key(records: Records, size: tuple[int, int]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, Image.__version__, *size]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, *size]).encode())
     for record in records:
         try:
             stat = record.path.stat()
@@ -219,8 +228,7 @@ def _decode_all(
     def attempt(record: Record) -> NDArray[np.uint8] | str:
         try:
             return decode(record, size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            # Pillow's readers raise SyntaxError for some broken headers
+        except Exception as error:  # for broken headers, Pillow's readers raise what they like
             return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(records), 3, *size))
@@ -253,6 +261,9 @@ def _keep_rows(path: Path, array: NDArray[np.uint8], rows: int) -> None:
 
 def _remove_stale(cache: Path) -> None:
     for left in cache.glob("*.unfinished"):
-        newest = max((p.stat().st_mtime for p in (left, *left.iterdir())), default=0.0)
+        try:
+            newest = max(p.stat().st_mtime for p in (left, *left.iterdir()))
+        except OSError:  # another process has just finished or removed it
+            continue
         if time.time() - newest > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)

@@ -106,6 +106,7 @@ class GRACL:
         Raises:
             ClusterCollapse: fewer than two clusters, so there is nothing to contrast.
         """
+        features = features.float()
         labels, distance = self.label(features)
         labels = require_clusters(labels)
         if self.outliers == "singletons":
@@ -247,7 +248,7 @@ def own_cosine(features: Tensor, labels: Tensor, aggregate: Intra) -> Tensor:
     else:
         places = torch.nonzero(member).flatten()
         by_cluster = places[torch.argsort(y, stable=True)]
-        for group in by_cluster.split(torch.bincount(y).tolist()):
+        for group in torch.split(by_cluster, torch.bincount(y).tolist()):
             for start, block in neighbors.similarity_blocks(features[group], features[group]):
                 result[group[start : start + len(block)]] = block.amin(dim=1).clamp(max=1)
     return result

@@ -54,13 +54,16 @@ def calibrate(model: nn.Module, batches: list[Tensor]) -> None:
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a cumulative mean
-    for batch in batches:
-        model(batch)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    model.train(training)
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a cumulative mean
+        for batch in batches:
+            model(batch)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for module, training in modes:
+            module.training = training

@@ -82,13 +82,14 @@ def build_embedder(
 
     >>> model = build_embedder("test_resnet", size=(64, 32)).eval()
     >>> model(torch.zeros(2, 3, 64, 32, dtype=torch.uint8)).shape
-    torch.Size([2, 128])
+    torch.Size([2, 96])
     """
     import timm
 
     if not timm.is_model(backbone):
         known = timm.list_models(f"*{backbone[:4]}*") or timm.list_models("resnet*")
         raise ConfigError(f"timm has no backbone '{backbone}': {did_you_mean(backbone, known)}")
+    net: Any
     arguments: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     if weights == "pretrained":
         try:
@@ -104,16 +105,19 @@ def build_embedder(
         net = timm.create_model(backbone, pretrained=False, **arguments)
         file = Path(weights).expanduser()
         load_into(net, read_weights(file), str(file))
+    maps = _try_out(net, backbone, size)
     if last_stride == 1:
+        halved = maps.shape[2:]
         set_last_stride(net, backbone)
-    with torch.no_grad():
-        maps = net.eval().forward_features(torch.zeros(1, 3, *size))
-    if maps.ndim != 4:
-        raise ConfigError(
-            f"backbone '{backbone}' gives features of shape {tuple(maps.shape)}; expected maps "
-            "(B, C, h, w), as convolutional backbones of timm give"
-        )
-    cfg = net.pretrained_cfg
+        maps = _try_out(net, backbone, size)
+        if any(
+            new not in (2 * old - 1, 2 * old) for new, old in zip(maps.shape[2:], halved, strict=True)
+        ):
+            raise ConfigError(
+                f"the last stride of '{backbone}' cannot be changed: its maps would grow from "
+                f"{tuple(halved)} to {tuple(maps.shape[2:])}. Set model.last_stride to 2"
+            )
+    cfg: dict[str, Any] = net.pretrained_cfg
     return Embedder(
         net.train(),
         dim=maps.shape[1],
@@ -137,6 +141,24 @@ def _create_random(backbone: str, arguments: dict[str, Any]) -> Any:
         return timm.create_model(backbone, pretrained=False, zero_init_last=False, **arguments)
     except TypeError:  # an architecture without this choice
         return timm.create_model(backbone, pretrained=False, **arguments)
+
+
+def _try_out(net: Any, backbone: str, size: tuple[int, int]) -> Tensor:
+    """The feature maps of one image; refuses a network that gives none."""
+    try:
+        with torch.no_grad():
+            maps: Tensor = net.eval().forward_features(torch.zeros(1, 3, *size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"backbone '{backbone}' cannot take images of {size}: {str(error).splitlines()[0]}. Set "
+            "model.size to the size it was made for, and model.last_stride to 2"
+        ) from error
+    if maps.ndim != 4 or maps.shape[1] != net.num_features:
+        raise ConfigError(
+            f"backbone '{backbone}' gives features of shape {tuple(maps.shape)}; expected maps "
+            "(B, C, h, w), as convolutional backbones of timm give"
+        )
+    return maps
 
 
 def set_last_stride(net: nn.Module, name: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,14 +29,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as e:
+    except Exception as e:  # on a file that is none, torch's unpickler raises what it likes
         raise WeightsError(
             f"{path} cannot be read as weights: {str(e).splitlines()[0] if str(e) else e!r}. Only "
             "tensors are loaded; save a state_dict, best as safetensors"
@@ -59,7 +50,8 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str
 
     First by name, after prefixes such as `module.` are taken off. If names do not fit, by order: a
     file of the same architecture written by other code lists tensors of the same shapes in the same
-    order, and then each takes its place. A classifier at the end of the file is left out.
+    order, and then each takes its place. A classifier at the end of the file is left out. (Files of
+    safetensors have no such order: they list names by the alphabet.)
 
     Raises:
         WeightsError: neither fits; names what is missing.
@@ -69,7 +61,11 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str
     if wanted.keys() <= given.keys():
         matched, how = {k: given[k] for k in wanted}, "by name"
     else:
-        matched, how = dict(zip(wanted, given.values(), strict=False)), "by order"
+        # The last part of a name must agree: safetensors lists names by the alphabet, bias before
+        # weight, and the vectors of a BatchNorm all have the same shape.
+        pairs = zip(wanted, given.items(), strict=False)
+        matched = {k: v for k, (name, v) in pairs if _leaf(k) == _leaf(name)}
+        how = "by order"
     wrong = [k for k, v in wanted.items() if k not in matched or matched[k].shape != v.shape]
     if wrong:
         missing = sorted(wanted.keys() - given.keys())[:3]
@@ -88,6 +84,10 @@ def _plain(key: str, wanted: dict[str, Tensor]) -> str:
         if key not in wanted and key.startswith(prefix):
             key = key.removeprefix(prefix)
     return key
+
+
+def _leaf(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _is_counter(key: str) -> bool:

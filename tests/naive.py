@@ -1,0 +1,270 @@
+"""Slow twins of the numerical core, written from the definitions and easy to check by eye.
+
+Plain loops over plain numbers, no code shared with `gracl`. Everything is float64. `make_features` is
+what most tests feed to both.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import torch
+
+
+def make_features(seed, identities=8, images=8, dimensions=16, noise=0.5):
+    """Unit rows as re-ID gives them: clusters of unequal spread, and images that are nobody's."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(identities, dimensions, generator=random)
+    spread = noise * (0.5 + torch.rand(identities, 1, 1, generator=random))
+    clustered = centres[:, None] + spread * torch.randn(
+        identities, images, dimensions, generator=random
+    )
+    nobody = torch.randn(identities, dimensions, generator=random)
+    rows = torch.cat([clustered.flatten(0, 1), nobody])
+    rows = rows[torch.randperm(len(rows), generator=random)]
+    return torch.nn.functional.normalize(rows)
+
+
+# --- neighbours -----------------------------------------------------------------------------------
+
+
+def squared_distances(features):
+    """Of unit rows: d^2 = 2 - 2 cos."""
+    features = np.asarray(features, dtype=np.float64)
+    return 2 - 2 * features @ features.T
+
+
+def nearest(features, k):
+    """The k nearest rows of each row; the row itself first, then by distance, then by place."""
+    distances = squared_distances(features)
+    ranks = []
+    for i in range(len(distances)):
+        others = sorted((distances[i, j], j) for j in range(len(distances)) if j != i)
+        ranks.append([i, *(j for _, j in others)][:k])
+    return ranks
+
+
+def mean_of_nearest_foreign(features, labels, m, counts_as_other):
+    features = np.asarray(features, dtype=np.float64)
+    result = []
+    for i in range(len(features)):
+        foreign = []
+        for j in range(len(features)):
+            same_group = labels[i] >= 0 and labels[i] == labels[j]
+            if counts_as_other[j] and j != i and not same_group:
+                foreign.append(float(features[i] @ features[j]))
+        top = sorted(foreign, reverse=True)[:m]
+        result.append(sum(top) / len(top) if top else -1.0)
+    return result
+
+
+# --- k-reciprocal encoding (Zhong et al. 2017, section 3) -----------------------------------------
+
+
+def reciprocal(ranks, i, k):
+    """R(i, k): the images among the first k ranks of i that have i among their own first k."""
+    return {j for j in ranks[i][:k] if i in ranks[j][:k]}
+
+
+def expanded(ranks, i, k, half):
+    """R*(i, k): R(i, k) and every R(c, half) that shares more than two thirds of itself with it."""
+    core = reciprocal(ranks, i, k)
+    result = set(core)
+    for c in core:
+        candidate = reciprocal(ranks, c, half)
+        if len(candidate & core) * 3 > len(candidate) * 2:
+            result |= candidate
+    return result
+
+
+def encoding(distances, ranks, *, k, half, expand):
+    """(N, N) weights exp(-d), each row divided by its sum, then averaged over `expand` ranks."""
+    n = len(ranks)
+    weights = np.zeros((n, n))
+    for i in range(n):
+        for j in expanded(ranks, i, k, half):
+            weights[i, j] = math.exp(-distances[i][j])
+        weights[i] /= weights[i].sum()
+    if expand == 1:
+        return weights
+    return np.array([np.mean([weights[j] for j in ranks[i][:expand]], axis=0) for i in range(n)])
+
+
+def jaccard(weights):
+    """1 - sum of minima / sum of maxima, for every pair of rows."""
+    n = len(weights)
+    result = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                result[i, j] = 1 - np.minimum(weights[i], weights[j]).sum() / (
+                    np.maximum(weights[i], weights[j]).sum()
+                )
+    return result
+
+
+def clustering_encoding(features, k1, k2, ranks=None):
+    """k1 ranks with the image itself included; distances are not scaled."""
+    ranks = nearest(features, max(k1, k2)) if ranks is None else ranks
+    distances = squared_distances(features)
+    return encoding(distances, ranks, k=k1, half=round(k1 / 2) + 1, expand=k2)
+
+
+def clustering_distance(features, k1, k2, ranks=None):
+    return jaccard(clustering_encoding(features, k1, k2, ranks))
+
+
+def reranked_distance(queries, gallery, k1, k2, lambda_value):
+    """Zhong et al.: k1 neighbours besides the image itself; d^2 divided by the row's largest."""
+    features = np.concatenate([queries, gallery])
+    distances = squared_distances(features)
+    scaled = distances / distances.max(axis=1, keepdims=True)
+    ranks = nearest(features, max(k1 + 1, k2))
+    weights = encoding(scaled, ranks, k=k1 + 1, half=round(k1 / 2) + 1, expand=k2)
+    final = (1 - lambda_value) * jaccard(weights) + lambda_value * scaled
+    return final[: len(queries), len(queries) :]
+
+
+# --- DBSCAN (Ester et al. 1996) -------------------------------------------------------------------
+
+
+def dbscan(distances, eps, min_samples):
+    """Grows clusters one after another from the first core point that has none yet."""
+    n = len(distances)
+    near = [[j for j in range(n) if distances[i][j] <= eps] for i in range(n)]
+    core = [len(near[i]) >= min_samples for i in range(n)]
+    labels = [-1] * n
+    number = 0
+    for i in range(n):
+        if not core[i] or labels[i] != -1:
+            continue
+        labels[i] = number
+        to_visit = [i]
+        while to_visit:
+            point = to_visit.pop()
+            if not core[point]:
+                continue
+            for j in near[point]:
+                if labels[j] == -1:
+                    labels[j] = number
+                    to_visit.append(j)
+        number += 1
+    return labels
+
+
+# --- retrieval scores -----------------------------------------------------------------------------
+
+
+def is_junk(query, gallery, q, g):
+    """Of the query's identity, but the same image, the same scene, or a scene that is unknown."""
+    if query.pids[q] < 0 or query.pids[q] != gallery.pids[g]:
+        return False
+    if query.images[q] == gallery.images[g]:
+        return True
+    if query.scenes is None or gallery.scenes is None:
+        return False
+    mine, theirs = query.scenes[q], gallery.scenes[g]
+    return mine == theirs or mine < 0 or theirs < 0
+
+
+def match_ranks(similarity, query, gallery):
+    """Per query the 1-based ranks of its matches, junk taken out, ties with others lost."""
+    result = []
+    for q in range(len(query.pids)):
+        listed = []
+        for g in range(len(gallery.pids)):
+            if not is_junk(query, gallery, q, g):
+                match = query.pids[q] >= 0 and query.pids[q] == gallery.pids[g]
+                listed.append((-float(similarity[q][g]), match))  # False sorts before True
+        result.append([place for place, (_, match) in enumerate(sorted(listed), 1) if match])
+    return result
+
+
+def average_precision(ranks):
+    return sum(number / rank for number, rank in enumerate(ranks, 1)) / len(ranks)
+
+
+def retrieval_scores(similarity, query, gallery, cmc_ranks):
+    """(mAP, mINP, CMC) over the queries that have a match."""
+    scored = [ranks for ranks in match_ranks(similarity, query, gallery) if ranks]
+    n = len(scored)
+    return (
+        sum(average_precision(ranks) for ranks in scored) / n,
+        sum(len(ranks) / ranks[-1] for ranks in scored) / n,
+        {k: sum(ranks[0] <= k for ranks in scored) / n for k in cmc_ranks},
+    )
+
+
+# --- agreement of labels --------------------------------------------------------------------------
+
+
+def purity(labels, pids):
+    right = 0
+    for label in set(labels) - {-1}:
+        members = [p for p, found in zip(pids, labels, strict=True) if found == label]
+        right += max(members.count(p) for p in members)
+    return right / sum(label != -1 for label in labels)
+
+
+def pair_scores(labels, pids):
+    """(precision, recall, F1) of the pairs that the labels put together; no pair scores 0."""
+    put = belong = both = 0
+    for i, j in combinations(range(len(labels)), 2):
+        together = labels[i] == labels[j] != -1
+        same = pids[i] == pids[j]
+        put, belong, both = put + together, belong + same, both + (together and same)
+    if both == 0:
+        return 0.0, 0.0, 0.0
+    precision, recall = both / put, both / belong
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+# --- augmentation ---------------------------------------------------------------------------------
+
+
+def flip_and_crop(image, mirrored, down, right, pad):
+    """(C, H, W): mirror, pad with black, cut the old size out at (pad + down, pad + right)."""
+    channels, height, width = image.shape
+    if mirrored:
+        image = image[:, :, ::-1]
+    padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), dtype=image.dtype)
+    padded[:, pad : pad + height, pad : pad + width] = image
+    top, left = pad + down, pad + right
+    return padded[:, top : top + height, left : left + width]
+
+
+def random_rectangle(height, width, random, area=(0.02, 0.4), aspect=0.3):
+    """(top, left, height, width) of random erasing (Zhong et al. 2020, algorithm 1), or None."""
+    for _ in range(100):
+        target = random.uniform(*area) * height * width
+        ratio = random.uniform(aspect, 1 / aspect)
+        tall, wide = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if tall < height and wide < width:
+            return random.randint(0, height - tall), random.randint(0, width - wide), tall, wide
+    return None
+
+
+# --- model parts ----------------------------------------------------------------------------------
+
+
+def batch_norm(group, epsilon=1e-5):
+    """(B, C) normalised by its own mean and biased variance."""
+    mean = group.mean(axis=0)
+    variance = ((group - mean) ** 2).mean(axis=0)
+    return (group - mean) / np.sqrt(variance + epsilon)
+
+
+def running_after(running, statistics, momentum):
+    """One move by the momentum towards the mean of the groups' statistics."""
+    return (1 - momentum) * running + momentum * sum(statistics) / len(statistics)
+
+
+def generalized_mean(maps, p, epsilon=1e-6):
+    """(C, h, w) -> (C,)."""
+    result = []
+    for channel in maps:
+        cells = [max(float(x), epsilon) ** p for x in channel.ravel()]
+        result.append((sum(cells) / len(cells)) ** (1 / p))
+    return result

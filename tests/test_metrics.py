@@ -1,0 +1,255 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+import naive
+from gracl.data import protocols
+from gracl.data.records import Record, Records
+from gracl.errors import EvaluationError, ShapeError
+from gracl.metrics import Side, cosine, has_match, junk, rank
+from naive import make_features
+
+CMC = (1, 2, 5, 10)
+
+
+def given_similarity(matrix):
+    tensor = torch.as_tensor(np.array(matrix), dtype=torch.float32)
+    return lambda start, stop: tensor[start:stop]
+
+
+def side(pids, images=None, scenes=None, first_image=0):
+    images = range(first_image, first_image + len(pids)) if images is None else images
+    scenes = None if scenes is None else np.array(scenes, dtype=np.int64)
+    return Side(np.array(pids, dtype=np.int64), np.array(images, dtype=np.int64), scenes)
+
+
+def split_ranks(ranking):
+    return [part.tolist() for part in np.split(ranking.ranks, ranking.starts[1:-1])]
+
+
+def random_problem(seed, levels=6, with_scenes=True):
+    """Small sides with unknown identities and scenes, own images in the gallery, and many ties."""
+    random = np.random.default_rng(seed)
+    q, g = random.integers(1, 8), random.integers(1, 25)
+    images = random.permutation(q + g)
+    images[q : q + min(q, g) // 2] = images[: min(q, g) // 2]
+    scenes = random.integers(-1, 3, q + g) if with_scenes else None
+    pids = random.integers(-1, 4, q + g)
+    pids[q : q + min(q, g) // 2] = pids[: min(q, g) // 2]
+    sides = [
+        side(pids[part], images[part], None if scenes is None else scenes[part])
+        for part in (slice(0, q), slice(q, None))
+    ]
+    return random.integers(0, levels, (q, g)), *sides
+
+
+@given(seed=st.integers(0, 9999), levels=st.integers(1, 30), with_scenes=st.booleans())
+def test_ranks_equal_their_naive_twin(seed, levels, with_scenes):
+    similarity, query, gallery = random_problem(seed, levels, with_scenes)
+    ranking = rank(given_similarity(similarity), query, gallery)
+    expected = naive.match_ranks(similarity, query, gallery)
+    assert split_ranks(ranking) == expected
+    assert ranking.has_match.tolist() == [bool(ranks) for ranks in expected]
+
+
+@given(seed=st.integers(0, 9999), with_scenes=st.booleans())
+def test_scores_equal_their_naive_twin_and_lie_in_zero_to_one(seed, with_scenes):
+    similarity, query, gallery = random_problem(seed, with_scenes=with_scenes)
+    ranking = rank(given_similarity(similarity), query, gallery)
+    if not ranking.has_match.any():
+        with pytest.raises(EvaluationError):
+            ranking.scores("p")
+        return
+    scores = ranking.scores("p", CMC)
+    mean_ap, mean_inp, cmc = naive.retrieval_scores(similarity, query, gallery, CMC)
+    assert scores.mAP == pytest.approx(mean_ap)
+    assert scores.mINP == pytest.approx(mean_inp)
+    assert scores.cmc == pytest.approx(cmc)
+    assert 0 < scores.mINP <= 1 + 1e-12
+    assert 0 < scores.mAP <= 1 + 1e-12
+    assert [*scores.cmc.values()] == sorted(scores.cmc.values())
+    assert scores.n_queries == len(query)
+    assert scores.n_without_match == int((~ranking.has_match).sum())
+
+
+@given(seed=st.integers(0, 9999), with_scenes=st.booleans())
+def test_junk_and_has_match_equal_the_rule_pair_by_pair(seed, with_scenes):
+    _, query, gallery = random_problem(seed, with_scenes=with_scenes)
+    rows = np.random.default_rng(seed).permutation(len(query))
+    pairs = [[naive.is_junk(query, gallery, q, g) for g in range(len(gallery))] for q in rows]
+    assert junk(query, gallery, rows).tolist() == pairs
+    no_similarity = np.zeros((len(query), len(gallery)))
+    ranking = rank(given_similarity(no_similarity), query, gallery)
+    assert has_match(query, gallery).tolist() == ranking.has_match.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_equals_scikit_learn_where_nothing_ties(seed):
+    random = np.random.default_rng(seed)
+    pids, query_pids = random.integers(0, 5, 60), np.arange(5)
+    similarity = random.permuted(np.arange(5 * 60).reshape(5, 60), axis=1)
+    ranking = rank(given_similarity(similarity), side(query_pids), side(pids, first_image=5))
+    expected = [average_precision_score(pids == q, similarity[q]) for q in query_pids]
+    np.testing.assert_allclose(ranking.average_precision, expected)
+
+
+@pytest.mark.parametrize("memory", [1, 300])
+def test_memory_budget_does_not_change_ranks(memory):
+    random = np.random.default_rng(0)
+    similarity = random.integers(0, 9, (30, 50))
+    query, gallery = side(random.integers(-1, 6, 30)), side(random.integers(-1, 6, 50), range(30, 80))
+    asked = []
+
+    def recorded(start, stop):
+        asked.append(stop - start)
+        return given_similarity(similarity)(start, stop)
+
+    whole = rank(given_similarity(similarity), query, gallery)
+    blocks = rank(recorded, query, gallery, memory=memory)
+    assert split_ranks(whole) == split_ranks(blocks)
+    assert max(asked) * 4 * len(gallery) <= max(memory, 4 * len(gallery))
+
+
+def test_order_of_the_gallery_does_not_change_ranks():
+    similarity, query, gallery = random_problem(seed=12)
+    order = np.random.default_rng(1).permutation(len(gallery))
+    shuffled = Side(gallery.pids[order], gallery.images[order], gallery.scenes[order])
+    ranking = rank(given_similarity(similarity), query, gallery)
+    again = rank(given_similarity(similarity[:, order]), query, shuffled)
+    assert len(ranking.ranks) > 0
+    assert split_ranks(ranking) == split_ranks(again)
+
+
+def test_cosine_ranks_the_nearest_feature_first():
+    features = make_features(0)
+    gallery = features[torch.randperm(len(features), generator=torch.Generator().manual_seed(0))]
+    similarity = cosine(features, gallery)
+    torch.testing.assert_close(similarity(3, 9), features[3:9] @ gallery.T)
+    own = (features @ gallery.T).argmax(dim=1).numpy()
+    ranking = rank(similarity, side(range(len(features))), side(np.argsort(own), first_image=100))
+    assert ranking.first.tolist() == [1] * len(features)
+
+
+def test_a_query_does_not_find_its_own_image():
+    both = side([7, 7, 8, 8])
+    similarity = [[9, 1, 5, 5], [1, 9, 0, 0], [3, 4, 9, 5], [3, 3, 2, 9]]
+    assert split_ranks(rank(given_similarity(similarity), both, both)) == [[3], [1], [1], [3]]
+
+
+def test_own_identity_in_the_same_scene_is_neither_right_nor_wrong():
+    query = side([7], scenes=[0])
+    gallery = side([7, 7, 8], scenes=[0, 1, 0], first_image=1)
+    ranking = rank(given_similarity([[9, 5, 1]]), query, gallery)
+    assert split_ranks(ranking) == [[1]]
+
+
+def test_another_identity_in_the_same_scene_is_wrong():
+    query = side([7], scenes=[0])
+    gallery = side([8, 7], scenes=[0, 1], first_image=1)
+    assert split_ranks(rank(given_similarity([[9, 5]]), query, gallery)) == [[2]]
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(-1, 2), (2, -1), (-1, -1)])
+def test_an_unknown_scene_is_never_accepted_as_different(mine, theirs):
+    query = side([7], scenes=[mine])
+    gallery = side([7, 7], scenes=[theirs, theirs], first_image=1)
+    assert junk(query, gallery, np.array([0])).tolist() == [[True, True]]
+    assert has_match(query, gallery).tolist() == [False]
+
+
+def test_unknown_identities_match_nothing_and_stand_in_the_way():
+    query, gallery = side([-1, 7]), side([-1, 7], first_image=2)
+    assert split_ranks(rank(given_similarity([[1, 1], [9, 1]]), query, gallery)) == [[], [2]]
+
+
+def test_ties_count_against_the_query():
+    query, gallery = side([7]), side([7, 8, 9, 7], first_image=1)
+    assert split_ranks(rank(given_similarity([[5, 5, 1, 5]]), query, gallery)) == [[2, 3]]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+def test_constant_similarities_score_worst(value):
+    query, gallery = side([0, 1]), side([0, 0, 1, 2, 2, 3], first_image=2)
+    ranking = rank(given_similarity(np.full((2, 6), value)), query, gallery)
+    assert split_ranks(ranking) == [[5, 6], [6]]
+
+
+def test_constant_features_score_worst():
+    features = torch.nn.functional.normalize(torch.ones(1, 4)).repeat(20, 1)
+    query, gallery = side(range(5)), side([*range(5)] * 3, first_image=5)
+    scores = rank(cosine(features[:5], features[5:]), query, gallery).scores("any")
+    assert scores.cmc == {1: 0.0, 5: 0.0, 10: 0.0}
+    assert scores.mINP == pytest.approx(3 / 15)
+
+
+def test_a_single_gallery_image():
+    query, gallery = side([7, 8]), side([7], first_image=2)
+    ranking = rank(given_similarity([[0.1], [0.9]]), query, gallery)
+    assert split_ranks(ranking) == [[1], []]
+    scores = ranking.scores("any")
+    assert (scores.mAP, scores.mINP, scores.cmc[1]) == (1, 1, 1)
+    assert scores.n_without_match == 1
+
+
+def test_queries_without_a_match_are_counted_and_left_out():
+    query, gallery = side([7, 8, 9]), side([7, 9, 1], first_image=3)
+    ranking = rank(given_similarity([[3, 2, 1], [3, 2, 1], [3, 2, 1]]), query, gallery)
+    scores = ranking.scores("any")
+    assert ranking.average_precision.tolist() == [1, 0.5]
+    assert ranking.inverse_negative_penalty.tolist() == [1, 0.5]
+    assert (scores.mAP, scores.n_queries, scores.n_without_match) == (0.75, 3, 1)
+
+
+def test_scores_read_as_one_line_with_their_protocol():
+    ranking = rank(given_similarity([[1.0], [2.0]]), side([7, 8]), side([7], first_image=2))
+    assert str(ranking.scores("date", (1,))) == (
+        "mAP 100.0%  mINP 100.0%  R1 100.0%  [protocol date, 2 queries, 1 without a match left out]"
+    )
+
+
+@pytest.mark.parametrize(("pids", "gallery_pids"), [([7, 8], [1, 2]), ([7], []), ([], [7])])
+def test_no_match_at_all_is_an_error(pids, gallery_pids):
+    empty = np.zeros((len(pids), len(gallery_pids)))
+    ranking = rank(given_similarity(empty), side(pids), side(gallery_pids, first_image=9))
+    assert len(ranking.has_match) == len(pids)
+    with pytest.raises(EvaluationError, match=f"none of {len(pids)} queries has a valid match.*'x'"):
+        ranking.scores("x")
+
+
+def test_nan_similarities_are_refused():
+    features = torch.eye(3)
+    features[1] = torch.nan
+    both = side([0, 0, 1])
+    with pytest.raises(ShapeError, match="similarities of queries 0 to 2 hold NaN"):
+        rank(cosine(features, features), both, both)
+
+
+def records(*rows):
+    return Records(tuple(Record(Path(name), **facts) for name, facts in rows))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "matches"),
+    [
+        ("any", ["same camera", "other camera", "unknown camera"]),
+        ("cross-camera", ["other camera"]),
+    ],
+)
+def test_protocols_accept_the_matches_they_promise(protocol, matches):
+    query = records(("own image", {"identity": "x", "camera": "1"}))
+    gallery = records(
+        ("own image", {"identity": "x", "camera": "1"}),
+        ("same camera", {"identity": "x", "camera": "1"}),
+        ("other camera", {"identity": "x", "camera": "2"}),
+        ("unknown camera", {"identity": "x"}),
+        ("other identity", {"identity": "y", "camera": "2"}),
+    )
+    query_side, gallery_side = protocols.sides(query, gallery, protocol)
+    neutral = junk(query_side, gallery_side, np.array([0]))[0]
+    accepted = (gallery_side.pids == query_side.pids[0]) & ~neutral
+    assert [str(gallery[i].path) for i in np.flatnonzero(accepted)] == matches

@@ -1,0 +1,255 @@
+"""The loop: it learns, it repeats itself to the digit, and it stops rather than train on rubbish."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gracl import training
+from gracl.config import Config
+from gracl.data.readers import load_dataset
+from gracl.data.store import open_store
+from gracl.data.synthetic import draw_people
+from gracl.errors import ClusterCollapse, ConfigError, NonFiniteLoss, RunError
+from gracl.runs import Run, load_snapshot, train
+
+SMALL = Config.load("demo").replace(
+    {
+        "model": {"backbone": "test_resnet"},
+        "sampler": {"clusters_per_batch": 4, "images_per_cluster": 4},
+        "method": {"k1": 8, "k2": 3, "eps": 0.7, "min_samples": 2},
+        "train": {"epochs": 3, "steps": 3, "batchnorm_group": 8, "threads": 1},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people") / "drawn"
+    draw_people(folder, identities=10, test_identities=5, cameras=2, images_per_camera=4)
+    return folder
+
+
+@pytest.fixture
+def dataset(people):
+    return load_dataset(people)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def test_the_same_seed_gives_the_same_digits_and_another_seed_does_not(dataset, tmp_path):
+    runs = [train(SMALL, dataset, tmp_path / name) for name in ("a", "b")]
+    other = train(SMALL.replace({"train": {"seed": 1}}), dataset, tmp_path / "c")
+    assert_same_weights(weights(runs[0].folder), weights(runs[1].folder))
+    losses = [[line["losses"] for line in run.epochs] for run in (*runs, other)]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_a_finished_run_is_returned_as_it_is(dataset, tmp_path):
+    train(SMALL, dataset, tmp_path / "run")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    train(SMALL, dataset, tmp_path / "run", on_epoch=lambda _: pytest.fail("trained again"))
+    del before["config.yaml"]
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_run_stopped_between_epochs_continues_to_the_same_weights(dataset, tmp_path, stop_after):
+    whole = train(SMALL, dataset, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(epoch):
+        if epoch.number == stop_after:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(SMALL, dataset, tmp_path / "broken", on_epoch=stop)
+    assert load_snapshot(tmp_path / "broken" / "checkpoint.safetensors").epoch == stop_after
+    continued = train(SMALL, dataset, tmp_path / "broken")
+    assert_same_weights(weights(whole.folder), weights(continued.folder))
+    same = ("epoch", "losses", "n_clusters", "stability")
+    assert [[line[k] for k in same] for line in whole.epochs] == [
+        [line[k] for k in same] for line in continued.epochs
+    ]
+    assert whole.labels == continued.labels
+    assert whole.after == continued.after
+
+
+KILLED = """
+import sys
+from gracl.config import Config
+from gracl.data.readers import load_dataset
+from gracl.runs import train
+train(Config.load(sys.argv[1]), load_dataset(sys.argv[2]), sys.argv[3], progress=lambda *a: print(*a, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_continues_to_the_same_weights(dataset, people, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SMALL.to_yaml())
+    whole = train(SMALL, dataset, tmp_path / "whole")
+    random = np.random.default_rng(0)
+    folder = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    deaths = 0
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(settings), str(people), str(folder)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for _ in range(int(random.integers(1, 14))):
+            if not process.stdout.readline():
+                break
+        time.sleep(float(random.uniform(0, 0.05)))
+        process.send_signal(signal.SIGKILL)
+        process.stdout.close()
+        deaths += process.wait() == -signal.SIGKILL
+        if (folder / "model.safetensors").is_file():
+            break
+    continued = train(SMALL, dataset, folder)
+    assert deaths >= 3
+    assert_same_weights(weights(whole.folder), weights(continued.folder))
+    assert [line["epoch"] for line in continued.epochs] == [1, 2, 3]
+
+
+def test_more_epochs_may_be_added_to_a_finished_run(dataset, tmp_path):
+    longer = SMALL.replace({"train": {"epochs": 4}})
+    train(SMALL, dataset, tmp_path / "grown")
+    assert_same_weights(
+        weights(train(longer, dataset, tmp_path / "grown").folder),
+        weights(train(longer, dataset, tmp_path / "whole").folder),
+    )
+
+
+def test_other_settings_do_not_continue_a_run(dataset, tmp_path):
+    train(SMALL, dataset, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"method\.eps was 0\.7, is 0\.5.*another --out"):
+        train(SMALL.replace({"method": {"eps": 0.5}}), dataset, tmp_path / "run")
+
+
+def test_other_images_do_not_continue_a_run(dataset, tmp_path):
+    train(SMALL, dataset, tmp_path / "run")
+    fewer = dataclasses.replace(dataset, train=dataset.train[:-1])
+    with pytest.raises(RunError, match="not the same"):
+        train(SMALL, fewer, tmp_path / "run")
+
+
+def test_a_folder_with_other_things_is_left_alone(dataset, tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(RunError, match="exists and is not a run"):
+        train(SMALL, dataset, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_training_does_not_read_identities(dataset, tmp_path):
+    truth = train(SMALL, dataset, tmp_path / "truth")
+    without = dataclasses.replace(dataset, train=dataset.train.unlabelled())
+    blind = train(SMALL, without, tmp_path / "blind")
+    assert_same_weights(weights(truth.folder), weights(blind.folder))
+    assert "agreement" in truth.after
+    assert "agreement" not in blind.after
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(
+    dataset, tmp_path, monkeypatch
+):
+    config = SMALL.replace({"train": {"epochs": 2}})
+    healthy = train(SMALL.replace({"train": {"epochs": 1}}), dataset, tmp_path / "one")
+
+    from gracl.methods.gracl import GRACL
+
+    original, calls = GRACL.loss, []
+
+    def broken(self, features, labels):
+        calls.append(1)
+        losses = original(self, features, labels)
+        return {k: v * (float("nan") if len(calls) == 5 else 1.0) for k, v in losses.items()}
+
+    monkeypatch.setattr(GRACL, "loss", broken)
+    with pytest.raises(NonFiniteLoss, match=r"epoch 2, step 2 \(inter nan.*batch of \d+\.jpg"):
+        train(config, dataset, tmp_path / "two")
+    kept = load_snapshot(tmp_path / "two" / "checkpoint.safetensors")
+    assert kept.epoch == 1
+    assert_same_weights(weights(healthy.folder), kept.model)
+
+
+def test_the_model_is_untouched_by_the_step_that_failed(dataset, monkeypatch):
+    images = open_store(dataset.train, size=SMALL.model.size)
+    model = training.build_model(SMALL.model)
+
+    from gracl.methods.gracl import GRACL
+
+    monkeypatch.setattr(GRACL, "loss", lambda self, f, y: {"inter": f.sum() * float("inf")})
+    parameters = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(NonFiniteLoss, match="step 1"):
+        next(training.fit(model, images, SMALL))
+    assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
+
+
+def test_a_collapse_stops_the_run_and_says_what_to_change(dataset, tmp_path):
+    with pytest.raises(ClusterCollapse, match=r"outliers.*method\.eps"):
+        train(SMALL.replace({"method": {"eps": 0.0, "min_samples": 8}}), dataset, tmp_path / "run")
+    with pytest.raises(RunError, match="not finished"):
+        _ = Run(tmp_path / "run").model
+
+
+def test_a_custom_loop_sees_every_epoch(dataset):
+    model = training.build_model(SMALL.model)
+    seen = [
+        (e.number, e.n_clusters, sorted(e.losses)) for e in training.fit(model, dataset.train, SMALL)
+    ]
+    assert [number for number, _, _ in seen] == [1, 2, 3]
+    assert all(n_clusters >= 2 for _, n_clusters, _ in seen)
+    assert all(names == ["inter", "intra", "total"] for _, _, names in seen)
+
+
+def test_a_run_reads_back_what_it_wrote(dataset, tmp_path):
+    run = train(SMALL, dataset, tmp_path / "run")
+    assert run.config == SMALL
+    assert [line["epoch"] for line in run.epochs] == [1, 2, 3]
+    assert len(run.labels) == len(dataset.train)
+    images = torch.zeros(2, 3, *SMALL.model.size, dtype=torch.uint8)
+    features = run.model(images)
+    assert features.shape == (2, run.model.dim)
+    assert not run.model.training
+    assert {p.name for p in run.folder.iterdir()} == {
+        "config.yaml",
+        "data.json",
+        "log.jsonl",
+        "labels.csv",
+        "checkpoint.safetensors",
+        "model.safetensors",
+    }
+
+
+@pytest.mark.slow
+def test_gracl_learns_from_a_low_start(tmp_path):
+    folder = draw_people(tmp_path / "drawn", identities=40, test_identities=40, seed=3)
+    config = Config.load("demo").replace({"train": {"epochs": 4, "steps": 30, "threads": 2}})
+    run = train(config, load_dataset(folder), tmp_path / "run")
+    assert run.before["scores"]["mAP"] < 0.45
+    assert run.after["scores"]["mAP"] > run.before["scores"]["mAP"] + 0.2
+    assert run.after["agreement"]["ari"] > run.before["agreement"]["ari"] + 0.3
