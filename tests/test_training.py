@@ -101,7 +101,12 @@ import sys
 from gracl.config import Config
 from gracl.data.readers import load_dataset
 from gracl.runs import train
-train(Config.load(sys.argv[1]), load_dataset(sys.argv[2]), sys.argv[3], progress=lambda *a: print(*a, flush=True))
+train(
+    Config.load(sys.argv[1]),
+    load_dataset(sys.argv[2]),
+    sys.argv[3],
+    progress=lambda *a: print(*a, flush=True),
+)
 """
 
 
@@ -202,7 +207,7 @@ def test_the_model_is_untouched_by_the_step_that_failed(dataset, monkeypatch):
 
     from gracl.methods.gracl import GRACL
 
-    monkeypatch.setattr(GRACL, "loss", lambda self, f, y: {"inter": f.sum() * float("inf")})
+    monkeypatch.setattr(GRACL, "loss", lambda _self, f, _y: {"inter": f.sum() * float("inf")})
     parameters = [p.detach().clone() for p in model.parameters()]
     with pytest.raises(NonFiniteLoss, match="step 1"):
         next(training.fit(model, images, SMALL))

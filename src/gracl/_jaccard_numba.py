@@ -17,7 +17,7 @@ ROWS = 2048
 
 def use_threads(threads: int) -> None:
     """The number of threads for the kernels below, as far as numba has them."""
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined])
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
 
 
 def encode(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gracl.training import Epoch
 
 Flat = tyro.conf.arg(name="")
-"""Settings stand at the top of the command line: --method.eps, not --config.method.eps."""
+"""Takes a level of names away: --method.eps, not --config.method.eps."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Demo:
 class Train:
     """Train GRACL on unlabelled images; the same command continues after any interruption."""
 
-    data: tyro.conf.Positional[Path]
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     out: Path | None = None
     """The run's folder; runs/<data>-<recipe> if not given."""
@@ -70,9 +70,9 @@ class Train:
 class Evaluate:
     """Score a run's model on a data set."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run's folder."""
-    data: tyro.conf.Positional[Path]
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
     json: bool = False
@@ -83,7 +83,7 @@ class Evaluate:
 class Check:
     """Read every image of a data set and say what is there, what is wrong, what can be scored."""
 
-    data: tyro.conf.Positional[Path]
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     json: bool = False
     """Print JSON."""
@@ -93,7 +93,7 @@ class Check:
 class Draw:
     """Draw people seen by several cameras, as a data set to try things on."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """An empty or new folder."""
     identities: int = 100
     """People to train on."""
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         errors.print("[bold red]error:[/]", Text(str(error)), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        errors.print("stopped; the same command continues after the last whole epoch")
+        errors.print("stopped; a training continues after its last whole epoch by the same command")
         sys.exit(130)
     sys.exit(1 if usable is False else 0)
 
@@ -228,6 +228,8 @@ def _parse(words: list[str]) -> Any:
     config = Config.load(recipe)
     settings = _value_of(words, "--settings")
     if settings is not None:
+        if not Path(settings).is_file():
+            raise ConfigError(f"--settings {settings}: there is no such file")
         config = Config.load(settings, over=config)
     demo_default = Demo(config=Config.load("demo"))
     train_default = Train(data=tyro.MISSING, recipe=recipe, config=config)

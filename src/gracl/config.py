@@ -220,7 +220,7 @@ class Config(Section):
             path = Path(source)
             if not path.is_file():
                 known = did_you_mean(str(source), recipes())
-                raise ConfigError(f"'{source}' is neither a file nor a recipe; {known}")
+                raise ConfigError(f"'{source}' is neither a file that exists nor a recipe; {known}")
             try:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
@@ -289,8 +289,8 @@ def _replace(section: T, settings: Mapping[str, Any], path: str) -> T:
         current = getattr(section, key)
         if not isinstance(current, Section):
             changed[key] = value
-        elif isinstance(value, Mapping):
-            changed[key] = _replace(current, value, f"{name}.")
+        elif value is None or isinstance(value, Mapping):  # None: a section left empty in YAML
+            changed[key] = _replace(current, value or {}, f"{name}.")
         else:
             raise ConfigError(f"{name} is {value!r}; expected settings below it")
     try:

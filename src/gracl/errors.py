@@ -13,7 +13,7 @@ class GraclError(Exception):
     """Root of every error that gracl raises on purpose."""
 
 
-class ConfigError(GraclError, ValueError):
+class ConfigError(GraclError):
     """A setting has a wrong name, type or value."""
 
 

@@ -10,7 +10,7 @@ from gracl.clustering import Labels
 from gracl.config import EvaluateConfig
 from gracl.data import protocols
 from gracl.data.records import Dataset, Records, codes
-from gracl.data.store import ImageStore, open_store
+from gracl.data.store import ImageStore, OnBad, open_store
 from gracl.extraction import extract
 from gracl.metrics import Ranking, Scores
 from gracl.models.embedder import Embedder
@@ -22,16 +22,18 @@ def evaluate(
     settings: EvaluateConfig | None = None,
     *,
     batch_size: int = 256,
+    on_bad: OnBad = "skip",
 ) -> Scores:
     """mAP, mINP and CMC of a model on the data set's query and gallery.
 
-    Where a data set has neither, its training images search each other.
+    Where a data set has neither, its training images search each other. Images that cannot be
+    decoded are left out, or refused, as `on_bad` says.
 
     Raises:
         EvaluationError: identities, or the fact that the protocol needs, are not known.
     """
     settings = settings or EvaluateConfig()
-    query, gallery = readable(dataset, model.size)
+    query, gallery = readable(dataset, model.size, on_bad)
     ranking, protocol = rank(model, query, gallery, settings, batch_size=batch_size)
     return ranking.scores(protocol + (" re-ranked" if settings.rerank else ""))
 
@@ -65,11 +67,13 @@ def rank(
     return metrics.rank(similarity, query_side, gallery_side), protocol
 
 
-def readable(dataset: Dataset, size: tuple[int, int]) -> tuple[ImageStore, ImageStore]:
+def readable(
+    dataset: Dataset, size: tuple[int, int], on_bad: OnBad = "skip"
+) -> tuple[ImageStore, ImageStore]:
     """(query, gallery) decoded; the same object twice where each image searches all others."""
     query, gallery = dataset.test
-    first = open_store(query, size=size)
-    return first, first if gallery == query else open_store(gallery, size=size)
+    first = open_store(query, size=size, on_bad=on_bad)
+    return first, first if gallery == query else open_store(gallery, size=size, on_bad=on_bad)
 
 
 def can_be_scored(dataset: Dataset) -> bool:

@@ -11,6 +11,7 @@ from gracl.config import EvaluateConfig
 from gracl.data import protocols
 from gracl.data.records import Dataset, Record
 from gracl.data.store import decode
+from gracl.errors import EvaluationError
 from gracl.evaluation import readable
 from gracl.extraction import extract
 from gracl.models.embedder import Embedder
@@ -50,6 +51,8 @@ def draw_rank_list(
         protocol = protocols.choose(query.records, gallery.records)  # type: ignore[assignment]
     sides = protocols.sides(query.records, gallery.records, protocol)
     able = np.flatnonzero(metrics.has_match(*sides))
+    if not len(able):
+        raise EvaluationError(f"no query has a match under the protocol '{protocol}'; nothing to show")
     rows = np.random.default_rng(seed).permutation(able)[:queries]
     similarities = extract(model, query)[rows] @ extract(model, gallery).T
     similarities[torch.from_numpy(metrics.junk(*sides, rows))] = -torch.inf

@@ -378,7 +378,13 @@ def _scores(
     if agreed is not None:
         found["agreement"] = dataclasses.asdict(agreed)
     if can_be_scored(dataset):
-        scores = evaluate(model, dataset, config.evaluate, batch_size=config.train.extract_batch)
+        scores = evaluate(
+            model,
+            dataset,
+            config.evaluate,
+            batch_size=config.train.extract_batch,
+            on_bad=config.data.on_bad,
+        )
         cmc = {f"R{k}": share for k, share in scores.cmc.items()}
         found["scores"] = {**dataclasses.asdict(scores), **cmc}
         found["on_training_images"] = dataset.tests_on_training_images

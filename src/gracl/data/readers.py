@@ -99,7 +99,10 @@ def read_csv(path: Path) -> Dataset:
     try:
         with _existing(table).open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
-            _check_columns(table, rows.fieldnames or ())
+            columns = _check_columns(table, rows.fieldnames or ())
+            unknown = [name for name in columns if name not in COLUMNS]
+            if unknown:
+                parts.notes.append(f"columns left alone: {', '.join(unknown)}")
             for row in rows:
                 _read_row(table, rows.line_num, row, parts)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
@@ -206,10 +209,10 @@ def _images(folder: Path, problems: list[Problem]) -> Iterable[Path]:
             problems.append(Problem(path, "a link that leads nowhere"))
 
 
-def _check_columns(table: Path, found: Iterable[str]) -> None:
+def _check_columns(table: Path, found: Iterable[str]) -> list[str]:
     names = list(found)
     if "path" in names:
-        return
+        return names
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches("path", by_lower, n=1, cutoff=0.5)
     hint = f"Did you mean '{by_lower[near[0]]}'? Rename it. " if near else ""

@@ -135,7 +135,8 @@ def split_by_identity(dataset: Dataset, *, test_share: float = 0.5, seed: int = 
     """Moves the images of some identities of the training part to a test part of their own.
 
     Identities are drawn whole, so none is on both sides. The test images are query and gallery at
-    once: each searches all others. Images of unknown identity stay in the training part.
+    once: each searches all others, and they replace the query and gallery that the data set had.
+    Images of unknown identity stay in the training part.
 
     Args:
         dataset: one whose training part knows identities.

@@ -136,7 +136,7 @@ def decode(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
             )
         if record.box is None:
             # JPEG can be decoded at 1/2, 1/4 or 1/8; never below the size that is wanted here.
-            opened.draft("RGB", (2 * width, 2 * height))
+            opened.draft("RGB", (2 * max(size), 2 * max(size)))
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16") or image.mode in ("I", "F"):
             image = _to_8_bit(image)

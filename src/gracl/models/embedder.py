@@ -97,7 +97,7 @@ def build_embedder(
         except Exception as error:  # timm and its hub raise what they like
             raise WeightsError(
                 f"timm's weights of '{backbone}' cannot be had: {str(error).splitlines()[0]}. "
-                "Without a network, give a weights file: --config.model.weights FILE"
+                "Without a network, give a weights file: --model.weights FILE"
             ) from error
     elif weights == "none":
         net = _create_random(backbone, arguments)
