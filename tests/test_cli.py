@@ -79,7 +79,7 @@ def test_incomplete_command_exits_with_2(words: tuple[str, ...]) -> None:
         (("train", "gone"), "gone does not exist."),
         (("train", "x", "--recipe", "markt1501"), "no recipe 'markt1501'; did you mean 'market1501'?"),
         (("train", "x", "--recipe=markt1501"), "no recipe 'markt1501'; did you mean 'market1501'?"),
-        (("train", "x", "--settings", "gone.yaml"), "'gone.yaml' is neither a file nor a recipe"),
+        (("train", "x", "--settings", "gone.yaml"), "--settings gone.yaml: there is no such file"),
         (("demo", "--identities", "3"), "identities is 3; expected at least 8"),
         (("data", "draw", "new", "--cameras", "0"), "cameras is 0; expected 1 or more"),
         (("data", "draw", "."), "holds 1 entries"),
@@ -133,7 +133,7 @@ def test_stop_by_the_user_exits_with_130(
 
     monkeypatch.setitem(cli.ACTIONS, cli.Train, stop)
     assert run("train", "photos") == 130
-    assert capsys.readouterr().err.startswith("stopped; the same command continues")
+    assert capsys.readouterr().err.startswith("stopped; a training continues")
 
 
 def test_drawn_set_passes_its_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
