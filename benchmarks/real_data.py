@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe
+from measuring import describe, spread
 
 HERE = Path(__file__).parent
 SPLITS: dict[str, float | None] = {
@@ -129,12 +128,6 @@ def train_once(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean and sample standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": round(statistics.mean(values), 4), "std": round(deviation, 4)}
 
 
 if __name__ == "__main__":

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gracl.data.synthetic import draw_person
+from measuring import describe, spread
 
 CAMERAS, SHOTS = 4, 4
 FULL_SIZE = (128, 64)
@@ -160,7 +157,8 @@ def measure(seed: int, options: argparse.Namespace) -> dict[str, float]:
     figures = {"crops_per_second": len(full.crops) / (time.process_time() - began)}
     figures["histogram_128x64"] = full.score(histograms(full.crops))
 
-    network = timm.create_model(NETWORK, pretrained=False, num_classes=0)
+    # as gracl builds a network of random weights: every residual block does something
+    network = timm.create_model(NETWORK, pretrained=False, num_classes=0, zero_init_last=False)
     calibrate(network, full.images)
     figures["untrained_128x64"] = full.score(embed(network, full.images))
     test = People(unseen, small, seed)
@@ -174,15 +172,6 @@ def measure(seed: int, options: argparse.Namespace) -> dict[str, float]:
     figures["training_seconds"] = time.process_time() - began
     figures[f"supervised_{name}"] = test.score(embed(network, test.images))
     return figures
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -202,18 +191,13 @@ def main() -> None:
     for seed in range(options.seeds):
         runs.append(measure(seed, options))
         print(f"seed {seed}:", {name: round(x, 1) for name, x in runs[-1].items()}, flush=True)
-    summary = {
-        name: {
-            "mean": round(statistics.mean(run[name] for run in runs), 2),
-            "std": round(statistics.stdev(run[name] for run in runs) if len(runs) > 1 else 0.0, 2),
-        }
-        for name in runs[0]
-    }
+    summary = {name: spread([run[name] for run in runs]) for name in runs[0]}
     print(f"\n{'':20}{'mean':>8}{'std':>8}   (over {len(runs)} seeds)")
     for name, row in summary.items():
         print(f"{name:20}{row['mean']:8.1f}{row['std']:8.1f}")
 
     report: dict[str, Any] = {
+        **describe(),
         "what": "cross-camera mAP in percent on identities not trained on; every image a query",
         "command": "python benchmarks/synthetic_difficulty.py "
         + " ".join(
@@ -226,14 +210,6 @@ def main() -> None:
         "seeds": list(range(options.seeds)),
         "summary": summary,
         "runs": runs,
-        "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": options.threads},
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-        },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from gracl.clustering import OUTLIER
 from gracl.errors import ClusterCollapse
 from gracl.jaccard import jaccard_distance
-from gracl.methods.gracl import GRACL, lowest_per_cluster
+from gracl.methods.gracl import GRACL
+from gracl.methods.groups import lowest_per_cluster
 
 
 def crowd(n_clusters=6, per_cluster=7, noise=0.35, dim=12, seed=0):

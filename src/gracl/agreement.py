@@ -1,4 +1,4 @@
-"""Pseudo labels against the truth, and against each other.
+"""Pseudo labels against the truth.
 
 Here an outlier is a group of its own: a method gains nothing by leaving an image out, and loses
 nothing by leaving out an image that has no partner.
@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from gracl.clustering import OUTLIER, Labels, outliers_as_singletons
+from gracl.clustering import (
+    OUTLIER,
+    Labels,
+    adjusted_mutual_information,
+    outliers_as_singletons,
+)
 from gracl.errors import ShapeError
 
 
@@ -69,13 +74,6 @@ def compare_labels(labels: Labels, pids: NDArray[np.int64]) -> Agreement:
         n_clusters=len(np.unique(labels[clustered])),
         n_identities=len(np.unique(pids)),
     )
-
-
-def adjusted_mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """AMI of two labelings of the same images; outliers count as one group, like any label."""
-    from sklearn.metrics import adjusted_mutual_info_score
-
-    return float(adjusted_mutual_info_score(a, b))
 
 
 def _contingency(labels: Labels, pids: NDArray[np.int64]) -> csr_array:

@@ -111,8 +111,6 @@ class Health:
 
 def health(labels: Labels, previous: Labels | None = None) -> Health:
     """Describes labels; `previous` are those of the same images an epoch ago."""
-    from gracl.agreement import adjusted_mutual_information
-
     sizes = np.bincount(labels[labels != OUTLIER])
     clustered = int(sizes.sum())
     return Health(
@@ -123,6 +121,13 @@ def health(labels: Labels, previous: Labels | None = None) -> Health:
         n_singletons=int((sizes == 1).sum()),
         stability=None if previous is None else adjusted_mutual_information(labels, previous),
     )
+
+
+def adjusted_mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """AMI of two labelings of the same images; outliers count as one group, like any label."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    return float(adjusted_mutual_info_score(a, b))
 
 
 def require_clusters(labels: Labels) -> Labels:

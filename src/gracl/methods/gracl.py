@@ -25,6 +25,7 @@ from torch import Tensor
 from gracl import neighbors
 from gracl.clustering import OUTLIER, Labels, cluster, outliers_as_singletons, require_clusters
 from gracl.jaccard import jaccard_distance
+from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster, turns
 
 Relation = Literal["cosine", "jaccard"]
 Intra = Literal["mean", "min"]
@@ -298,45 +299,3 @@ def jaccard_relations(
         np.minimum.at(intra_scores, rows[own], similarity[own])
         intra_scores[stored < n_own] = 0.0
     return inter_scores, intra_scores
-
-
-# -- groups of rows -------------------------------------------------------------------------------
-
-
-def lowest_per_cluster(scores: Tensor, labels: Tensor) -> Tensor:
-    """The row with the lowest score of each label present, by rising label; the first of equals.
-
-    >>> lowest_per_cluster(torch.tensor([.3, .1, .2, .2]), torch.tensor([1, 1, 0, 0])).tolist()
-    [2, 1]
-    """
-    order = torch.argsort(scores, stable=True)
-    order = order[torch.argsort(labels[order], stable=True)]
-    sorted_labels = labels[order]
-    is_first = torch.ones_like(sorted_labels, dtype=torch.bool)
-    is_first[1:] = sorted_labels[1:] != sorted_labels[:-1]
-    return order[is_first]
-
-
-def turns(labels: Tensor) -> list[Tensor]:
-    """Rows in rounds: the first of each label, then the second of each, and so on.
-
-    >>> [turn.tolist() for turn in turns(torch.tensor([4, 4, 7]))]
-    [[0, 2], [1]]
-    """
-    order = torch.argsort(labels, stable=True)
-    sorted_labels = labels[order]
-    position = torch.arange(len(labels), device=labels.device)
-    position = position - torch.searchsorted(sorted_labels, sorted_labels)
-    return [order[position == turn] for turn in range(int(position.max()) + 1)]
-
-
-def cluster_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, D) sums and (C,) sizes of the clusters 0 .. C - 1."""
-    sizes = torch.bincount(labels)
-    sums = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, labels, features)
-    return sums, sizes
-
-
-def cluster_means(features: Tensor, labels: Tensor) -> Tensor:
-    """(C, D) means of the clusters, of unit length."""
-    return F.normalize(cluster_sums(features, labels)[0])
