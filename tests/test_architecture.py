@@ -189,3 +189,15 @@ def test_every_error_is_a_gracl_error() -> None:
     kinds = [kind for kind in kinds if isinstance(kind, type)]
     assert len(kinds) > 5
     assert all(issubclass(kind, gracl.GraclError) for kind in kinds)
+
+
+def test_modules_import_in_no_circle() -> None:
+    below = {
+        name: {target for target in imports(name, tree) if target in MODULES and target != name}
+        for name, tree in MODULES.items()
+        if name != "__init__"  # its imports are for type checkers; names are loaded on first use
+    }
+    while free := [name for name, targets in below.items() if not targets & below.keys()]:
+        for name in free:
+            del below[name]
+    assert not below, f"a circle among {sorted(below)}"
