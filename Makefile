@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/gracl demo
 
+# One thread a test process: two processes with two threads each would wait for each other.
+test fast: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 	$(BIN)/python -m pytest -m slow

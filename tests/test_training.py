@@ -156,6 +156,20 @@ def test_other_settings_do_not_continue_a_run(dataset, tmp_path):
         train(SMALL.replace({"method": {"eps": 0.5}}), dataset, tmp_path / "run")
 
 
+def test_a_run_that_failed_before_it_learnt_anything_begins_anew(dataset, tmp_path):
+    hopeless = SMALL.replace({"method": {"eps": 0.0, "min_samples": 8}})
+    with pytest.raises(ClusterCollapse):
+        train(hopeless, dataset, tmp_path / "run")
+    run = train(SMALL, dataset, tmp_path / "run")
+    assert run.config == SMALL
+    assert [line["event"] for line in run.log] == ["start", "epoch", "epoch", "epoch", "end"]
+
+
+def test_a_run_killed_while_it_wrote_its_first_file_begins_anew(dataset, tmp_path):
+    (tmp_path / "config.yaml.unfinished").write_text("data:")
+    assert [line["epoch"] for line in train(SMALL, dataset, tmp_path).epochs] == [1, 2, 3]
+
+
 def test_other_images_do_not_continue_a_run(dataset, tmp_path):
     train(SMALL, dataset, tmp_path / "run")
     fewer = dataclasses.replace(dataset, train=dataset.train[:-1])

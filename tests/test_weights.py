@@ -216,7 +216,9 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytes
         raise ConnectionError("no route to the hub\nand more")
 
     monkeypatch.setattr("timm.create_model", fail)
-    with pytest.raises(WeightsError, match=r"cannot be had: no route to the hub\. .*weights file"):
+    with pytest.raises(
+        WeightsError, match=r"cannot be had: no route to the hub\. .*--model\.weights FILE"
+    ):
         build(weights="pretrained")
 
 

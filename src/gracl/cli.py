@@ -326,7 +326,7 @@ def _print_epoch(epoch: Epoch, epochs: int) -> None:
 
 def _print_before_and_after(run: Run) -> None:
     before, after = run.before, run.after
-    table = Table(title=f"{run.folder}: before and after, without a label")
+    table = Table(title="learnt without a label")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
     rows = [

@@ -282,16 +282,18 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
         "left_out": len(images.problems),
         "fingerprint": _fingerprint(dataset.root, images.records),
     }
-    settings = folder / "config.yaml"
-    if not settings.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+    settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"
+    if not checkpoint.is_file():  # nothing was learnt yet, so nothing ties it to its settings
+        found = list(folder.iterdir()) if folder.is_dir() else []
+        strange = any(not path.name.endswith(".unfinished") for path in found)
+        if strange and not settings.is_file():
             raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
-        write(folder / "data.json", json.dumps(about, indent=1).encode())
         write(settings, config.to_yaml().encode())
+        write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
 
     _require_same_settings(folder, Config.load(settings), config)
@@ -303,8 +305,7 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
             "to train on these"
         )
     write(settings, config.to_yaml().encode())
-    checkpoint = folder / "checkpoint.safetensors"
-    return load_snapshot(checkpoint) if checkpoint.is_file() else None
+    return load_snapshot(checkpoint)
 
 
 def _require_same_settings(folder: Path, old: Config, new: Config) -> None:

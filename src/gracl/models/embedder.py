@@ -96,8 +96,9 @@ def build_embedder(
             net = timm.create_model(backbone, pretrained=True, **arguments)
         except Exception as error:  # timm and its hub raise what they like
             raise WeightsError(
-                f"timm's weights of '{backbone}' cannot be had: {str(error).splitlines()[0]}. "
-                "Without a network, give a weights file: --model.weights FILE"
+                f"timm's weights of '{backbone}' cannot be had: "
+                f"{str(error).splitlines()[0].rstrip('.')}. Without a network, give a file with "
+                "--model.weights FILE, or start from random weights with --model.weights none"
             ) from error
     elif weights == "none":
         net = _create_random(backbone, arguments)
