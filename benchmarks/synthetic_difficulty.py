@@ -157,8 +157,7 @@ def measure(seed: int, options: argparse.Namespace) -> dict[str, float]:
     figures = {"crops_per_second": len(full.crops) / (time.process_time() - began)}
     figures["histogram_128x64"] = full.score(histograms(full.crops))
 
-    # as gracl builds a network of random weights: every residual block does something
-    network = timm.create_model(NETWORK, pretrained=False, num_classes=0, zero_init_last=False)
+    network = timm.create_model(NETWORK, pretrained=False, num_classes=0)
     calibrate(network, full.images)
     figures["untrained_128x64"] = full.score(embed(network, full.images))
     test = People(unseen, small, seed)
