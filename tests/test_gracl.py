@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gracl.clustering import OUTLIER
-from gracl.errors import ClusterCollapse
+from gracl.errors import ClusterCollapse, ConfigError
 from gracl.jaccard import jaccard_distance
 from gracl.methods.gracl import GRACL
 from gracl.methods.groups import lowest_per_cluster
@@ -190,7 +190,7 @@ def test_the_memory_stays_as_it_is_without_an_update():
     assert torch.equal(method.banks["intra"], features[6:12])
 
 
-@pytest.mark.parametrize("negatives", ["own", "both"])
+@pytest.mark.parametrize("negatives", ["own", "all"])
 def test_losses_are_those_of_the_definition(negatives):
     features, _ = crowd(seed=5)
     method = GRACL(negatives=negatives, temperature=0.1, inter_weight=0.3, intra_weight=0.9)
@@ -203,7 +203,7 @@ def test_losses_are_those_of_the_definition(negatives):
         for f, y in zip(features[:4].double(), labels.tolist(), strict=True):
             own = [np.exp(float(f @ row.double()) / 0.1) for row in method.banks[name]]
             more = [np.exp(float(f @ row.double()) / 0.1) for row in method.banks[other]]
-            below = sum(own) + (sum(more) - more[y] if negatives == "both" else 0.0)
+            below = sum(own) + (sum(more) - more[y] if negatives == "all" else 0.0)
             total += -np.log(own[y] / below)
         assert found[name].item() == pytest.approx(weight * total / 4, rel=1e-5)
 
@@ -271,6 +271,11 @@ def test_one_cluster_stops_and_says_what_to_change():
     alike = F.normalize(torch.ones(40, 8) + 0.01 * torch.randn(40, 8, generator=torch.Generator()))
     with pytest.raises(ClusterCollapse, match=r"one cluster holds \d+ of 40 images.*Lower"):
         GRACL(eps=0.99, k1=40).start_epoch(alike)
+
+
+def test_a_choice_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match=r"'crit' is no choice; did you mean 'criterion'"):
+        GRACL(update="crit")
 
 
 def test_ties_go_to_the_first_in_record_order():

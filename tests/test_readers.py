@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gracl
 from conftest import save_image
 from gracl.data.readers import load_dataset
 from gracl.data.records import Box, Dataset, Records
@@ -251,7 +252,7 @@ def test_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_csv_where_nothing_is_left_says_what_was_wrong(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no image to train on; 1 files.*line 2 names a file"):
+    with pytest.raises(DataError, match=r"holds no image; 1 files.*line 2 names a file"):
         load_dataset(table(tmp_path, "path", "gone.jpg"))
 
 
@@ -291,14 +292,16 @@ def test_test_folder_is_query_and_gallery_at_once(tmp_path: Path) -> None:
     assert names(dataset.query) == names(dataset.gallery) == ["b.jpg", "c.jpg"]
 
 
-def test_splits_without_a_train_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has gallery, query but no folder 'train'"):
-        load_dataset(touch(tmp_path, "query/a.jpg", "gallery/b.jpg"))
+def test_splits_without_a_train_folder_can_be_scored_but_not_trained_on(tmp_path: Path) -> None:
+    dataset = load_dataset(touch(tmp_path, "query/a.jpg", "gallery/b.jpg"))
+    assert (len(dataset.train), len(dataset.query), len(dataset.gallery)) == (0, 1, 1)
+    with pytest.raises(DataError, match="has no training images, only query and gallery"):
+        gracl.train(gracl.Config(), dataset, tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [(), ("notes.txt",), ("train/readme.md",)])
 def test_folder_without_images_is_refused(tmp_path: Path, content: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match=r"holds no image to train on.*Images end in .bmp"):
+    with pytest.raises(DataError, match=r"holds no image;.*Images end in .bmp"):
         load_dataset(touch(tmp_path, *content))
 
 

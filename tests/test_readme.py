@@ -54,7 +54,9 @@ def test_the_commands_run(photos, capsys):
         with pytest.raises(SystemExit) as ended:
             main(words[1:] + extra)
         assert ended.value.code == 0, capsys.readouterr()
-    assert "mAP" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mAP" in printed
+    assert "[protocol cross-camera, " in printed
     assert Path("runs/photos/model.safetensors").is_file()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from gracl.config import Config
 from gracl.data.readers import load_dataset
 from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
-from gracl.errors import ClusterCollapse, ConfigError, NonFiniteLoss, RunError
+from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
 from gracl.runs import Run, load_snapshot, train
 
 SMALL = Config.load("demo").replace(
@@ -168,6 +170,62 @@ def test_a_run_that_failed_before_it_learnt_anything_begins_anew(dataset, tmp_pa
 def test_a_run_killed_while_it_wrote_its_first_file_begins_anew(dataset, tmp_path):
     (tmp_path / "config.yaml.unfinished").write_text("data:")
     assert [line["epoch"] for line in train(SMALL, dataset, tmp_path).epochs] == [1, 2, 3]
+
+
+def test_fewer_epochs_than_were_trained_change_nothing(dataset, tmp_path):
+    run = train(SMALL, dataset, tmp_path / "run")
+    train(SMALL.replace({"train": {"epochs": 1}}), dataset, tmp_path / "run")
+    assert run.config == SMALL
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_too_few_images_are_refused(dataset, tmp_path, n):
+    few = dataclasses.replace(dataset, train=dataset.train[:n])
+    with pytest.raises(DataError, match=f"{n} images are too few.*at least 4"):
+        train(SMALL, few, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_cannot_be_read_are_listed(people, tmp_path):
+    folder = tmp_path / "some"
+    shutil.copytree(people / "images", folder)
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    run = train(SMALL, load_dataset(folder), tmp_path / "run")
+    assert [Path(entry["path"]).name for entry in run.left_out] == ["broken.jpg"]
+    assert "broken.jpg" not in {Path(path).name for path, _ in run.labels}
+
+
+def test_a_trained_network_keeps_its_statistics_when_it_is_trained_on(dataset, tmp_path):
+    model = train(SMALL, dataset, tmp_path / "run").model
+    images = open_store(dataset.train, size=SMALL.model.size)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training.initialise(model, images, SMALL)
+    assert_same_weights(before, model.state_dict())
+    fresh = training.build_model(SMALL.model)
+    means = fresh.backbone.bn1.running_mean.clone()
+    training.initialise(fresh, images, SMALL)
+    assert not torch.equal(means, fresh.backbone.bn1.running_mean)
+
+
+def test_a_store_of_another_size_is_refused(dataset):
+    images = open_store(dataset.train, size=(32, 32))
+    with pytest.raises(DataError, match=r"\(32, 32\).*\(64, 32\)"):
+        next(training.fit(training.build_model(SMALL.model), images, SMALL))
+
+
+def test_weights_that_became_infinite_are_not_kept(dataset, tmp_path, monkeypatch):
+    original = torch.optim.Adam.step
+
+    def explode(self, *arguments):
+        original(self, *arguments)
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].fill_(float("inf"))
+
+    monkeypatch.setattr(torch.optim.Adam, "step", explode)
+    config = SMALL.replace({"train": {"steps": 1}})
+    with pytest.raises(NonFiniteLoss, match="weights became infinite or NaN in epoch 1"):
+        train(config, dataset, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
 def test_other_images_do_not_continue_a_run(dataset, tmp_path):

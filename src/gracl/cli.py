@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -62,7 +63,7 @@ class Train:
     recipe: str = "own-data"
     """Settings to start from: own-data, demo, market1501, msmt17, personx, veri776, dukemtmc."""
     settings: Path | None = None
-    """A YAML file of settings over the recipe's."""
+    """A YAML file of settings over the recipe's; a recipe that it names takes the other's place."""
     config: Annotated[Config, Flat] = field(default_factory=Config)
 
 
@@ -75,6 +76,10 @@ class Evaluate:
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    device: str = "auto"
+    """The first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
+    threads: int = 0
+    """CPU threads; 0 is as many as there are cores."""
     json: bool = False
     """Print JSON."""
 
@@ -117,20 +122,23 @@ class Data:
     ]
 
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False)
+errors = Console(stderr=True, highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 the data is not usable, 2 an error, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"gracl {metadata.version('gracl')}")
+        return
     try:
         command = _parse(words)
         if isinstance(command, Data):
             command = command.what
         usable = ACTIONS[type(command)](command)
     except GraclError as error:
-        errors.print("[bold red]error:[/]", Text(str(error)), soft_wrap=True)
+        errors.print("error:", Text(str(error)), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("stopped; a training continues after its last whole epoch by the same command")
@@ -157,7 +165,7 @@ def demo(command: Demo) -> None:
     run = _train(command.config, dataset, command.out)
     picture = command.out / "matches.png"
     draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(picture)
-    console.print(f"queries and their first ten matches: [bold]{picture}[/]", soft_wrap=True)
+    console.print(f"queries and their first ten matches: {picture}", soft_wrap=True)
 
 
 def train(command: Train) -> None:
@@ -174,15 +182,19 @@ def evaluate(command: Evaluate) -> None:
     from gracl.data.readers import load_dataset
     from gracl.evaluation import evaluate as score
     from gracl.runs import Run
+    from gracl.training import choose_device, use_threads
 
     dataset = load_dataset(command.data)
-    scores = score(Run(command.run).model, dataset, command.evaluate)
+    use_threads(command.threads)
+    model = Run(command.run).model.to(choose_device(command.device))
+    scores = score(model, dataset, command.evaluate)
     if command.json:
         print(json.dumps(asdict(scores)))
         return
     console.print(str(scores))
     if dataset.tests_on_training_images:
-        console.print("no query and gallery here: the training images searched each other")
+        console.print("no query and gallery here: these images searched each other")
+    _print_notes(dataset)
 
 
 def check(command: Check) -> bool:
@@ -208,7 +220,7 @@ def draw(command: Draw) -> None:
         folder = draw_people(**asdict(command))
     except ValueError as error:
         raise DataError(str(error)) from error
-    console.print(f"drawn into [bold]{folder}[/]", soft_wrap=True)
+    console.print(f"drawn into {folder}", soft_wrap=True)
 
 
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
@@ -273,6 +285,7 @@ class Bars:
             transient=True,
         )
         self.tasks: dict[str, TaskID] = {}
+        self.done: dict[str, int] = {}
         self.progress.start()
         return self
 
@@ -283,6 +296,9 @@ class Bars:
         """Moves the bar of a stage."""
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage, total=total)
+        elif done < self.done[stage]:  # the next epoch's; an old clock would show its time wrong
+            self.progress.reset(self.tasks[stage])
+        self.done[stage] = done
         self.progress.update(self.tasks[stage], completed=done, total=total)
 
 
@@ -292,8 +308,7 @@ def _train(config: Config, dataset: Dataset, out: Path) -> Run:
     console.print(
         f"{dataset.name}: {len(dataset.train)} images to learn from (read as {dataset.layout})"
     )
-    if dataset.problems:
-        console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
+    _print_notes(dataset)
     started = time.perf_counter()
     with Bars() as bars:
         run = train_run(
@@ -303,9 +318,19 @@ def _train(config: Config, dataset: Dataset, out: Path) -> Run:
             on_epoch=lambda epoch: _print_epoch(epoch, config.train.epochs),
             progress=bars,
         )
+    if run.left_out:
+        console.print(f"{len(run.left_out)} images could not be read; see {out / 'data.json'}")
     _print_before_and_after(run)
-    console.print(f"{time.perf_counter() - started:.0f} s; the run: [bold]{out}[/]", soft_wrap=True)
+    console.print(f"the cluster of each image: {out / 'labels.csv'}", soft_wrap=True)
+    console.print(f"{time.perf_counter() - started:.0f} s; the run: {out}", soft_wrap=True)
     return run
+
+
+def _print_notes(dataset: Dataset) -> None:
+    for note in dataset.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if dataset.problems:
+        console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
 
 
 def _print_epoch(epoch: Epoch, epochs: int) -> None:
@@ -321,7 +346,7 @@ def _print_epoch(epoch: Epoch, epochs: int) -> None:
     ]
     console.print("  ".join(cells), soft_wrap=True)
     for warning in health.warnings:
-        console.print(f"  [yellow]note:[/] {warning}", soft_wrap=True)
+        console.print(f"  note: {warning}", soft_wrap=True)
 
 
 def _print_before_and_after(run: Run) -> None:
@@ -375,5 +400,5 @@ def _print_report(report: Report) -> None:
         console.print(Text(f"problem: {problem.path}: {problem.reason}"), soft_wrap=True)
     if len(report.problems) > 50:
         console.print(f"... and {len(report.problems) - 50} more; --json lists all")
-    verdict = "[green]usable[/]" if report.usable else "[red]not usable[/]: nothing to train on"
+    verdict = "usable" if report.usable else "not usable: nothing to train on"
     console.print(f"{len(report.problems)} problems; {verdict}")

@@ -95,7 +95,7 @@ class MethodConfig(Section):
     """Share of the old row that the intra bank keeps."""
     centroid_momentum: float = ranged(0.1, 0.0, 1.0)
     """Share of the old row that the centroid bank keeps."""
-    negatives: Literal["own", "both"] = "own"
+    negatives: Literal["own", "all"] = "own"
     """Contrast with the other rows of the same bank, or of all banks."""
     outliers: Literal["dropped", "others", "singletons"] = "dropped"
     """Images in no cluster take no part, count as others in relations, or are clusters of one."""

@@ -54,4 +54,5 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}Known: {', '.join(names)}"
+    shown = names if len(names) <= 30 else difflib.get_close_matches(found, names, n=5, cutoff=0.0)
+    return f"{hint}{'Known' if shown is names else 'Nearest'}: {', '.join(shown)}"

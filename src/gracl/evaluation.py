@@ -11,6 +11,7 @@ from gracl.config import EvaluateConfig
 from gracl.data import protocols
 from gracl.data.records import Dataset, Records, codes
 from gracl.data.store import ImageStore, OnBad, open_store
+from gracl.errors import EvaluationError
 from gracl.extraction import extract
 from gracl.metrics import Ranking, Scores
 from gracl.models.embedder import Embedder
@@ -33,6 +34,11 @@ def evaluate(
         EvaluationError: identities, or the fact that the protocol needs, are not known.
     """
     settings = settings or EvaluateConfig()
+    if not all(side.has("identity") for side in dataset.test):
+        raise EvaluationError(
+            f"{dataset.name} has no identities, and scoring needs them: one folder an identity, or a "
+            "CSV with the column 'identity'"
+        )
     query, gallery = readable(dataset, model.size, on_bad)
     ranking, protocol = rank(model, query, gallery, settings, batch_size=batch_size)
     return ranking.scores(protocol + (" re-ranked" if settings.rerank else ""))

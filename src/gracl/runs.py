@@ -4,7 +4,7 @@
     data.json                what was trained on
     log.jsonl                a line when it starts, one an epoch, one when it is scored
     checkpoint.safetensors   state after the last whole epoch; what a run continues from
-    labels.csv               path, cluster (-1 is none): by the last epoch, in the end by the model
+    labels.csv               path, cluster (-1 is none): of the last epoch, in the end by the model
     model.safetensors        the finished model
 
 Each file is written under another name first and moved into place in one step, so a process that is
@@ -38,7 +38,7 @@ from gracl.clustering import Labels, health
 from gracl.config import Config, ModelConfig, differences
 from gracl.data.records import Dataset, Records
 from gracl.data.store import ImageStore, open_store
-from gracl.errors import ConfigError, RunError, WeightsError
+from gracl.errors import ConfigError, DataError, RunError, WeightsError
 from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
 from gracl.extraction import extract
 from gracl.models.embedder import Embedder
@@ -84,6 +84,13 @@ class Run:
     def model(self) -> Embedder:
         """The finished model, on the CPU, in eval mode."""
         return load_model(self._existing("model.safetensors"))
+
+    @property
+    def left_out(self) -> list[dict[str, str]]:
+        """Path and reason of each image that could not be read."""
+        about = json.loads(self._existing("data.json").read_text(encoding="utf-8"))
+        found: list[dict[str, str]] = about["left_out"]
+        return found
 
     @property
     def labels(self) -> list[tuple[str, int]]:
@@ -136,6 +143,11 @@ def train(
         ClusterCollapse, NonFiniteLoss: from training; the last checkpoint stays.
     """
     folder = Path(out)
+    if not len(dataset.train):
+        raise DataError(
+            f"{dataset.name} has no training images, only query and gallery. Give a folder of images "
+            "to learn from, or name one 'train'"
+        )
     decoding = (lambda done, total: progress("decode", done, total)) if progress else None
     images = open_store(
         dataset.train.unlabelled(),
@@ -143,14 +155,15 @@ def train(
         on_bad=config.data.on_bad,
         progress=decoding,
     )
+    training.require_enough(images, config)
     snapshot = _open(folder, config, dataset, images)
     done = snapshot.epoch if snapshot else 0
     if (folder / "model.safetensors").is_file() and done >= config.train.epochs:
         return Run(folder)
 
+    write(folder / "config.yaml", config.to_yaml().encode())
     _truncate_log(folder / "log.jsonl", done)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
+    training.use_threads(config.train.threads)
     model = training.build_model(config.model, seed=config.train.seed)
     model.to(training.choose_device(config.train.device))
     if snapshot is None:
@@ -180,8 +193,9 @@ def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
 
 
 def load_model(path: str | Path) -> Embedder:
-    """A model that `save_model` wrote, in eval mode."""
-    tensors, about = _read_safetensors(Path(path))
+    """A model that `save_model` wrote, or that of a run's folder, in eval mode."""
+    path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    tensors, about = _read_safetensors(path)
     if "gracl" not in about:
         raise WeightsError(
             f"{path} holds weights but not the network they belong to; expected a model.safetensors "
@@ -220,13 +234,14 @@ def load_snapshot(path: Path) -> Snapshot:
 
 
 def write_labels(path: Path, records: Records, labels: Labels) -> None:
-    """path, cluster as CSV, in record order."""
+    """path, cluster, and the crop box where there are boxes, as CSV, in record order."""
     table = io.StringIO(newline="")
     rows = csv.writer(table)
-    rows.writerow(["path", "cluster"])
-    rows.writerows(
-        (str(record.path), int(label)) for record, label in zip(records, labels, strict=True)
-    )
+    boxes = any(record.box is not None for record in records)
+    rows.writerow(["path", "cluster", *(("x", "y", "w", "h") if boxes else ())])
+    for record, label in zip(records, labels, strict=True):
+        box = (record.box or [""] * 4) if boxes else ()
+        rows.writerow([record.path.absolute(), int(label), *box])
     write(path, table.getvalue().encode())
 
 
@@ -279,7 +294,7 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
         "root": str(dataset.root),
         "layout": dataset.layout,
         "images": len(images),
-        "left_out": len(images.problems),
+        "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
         "fingerprint": _fingerprint(dataset.root, images.records),
     }
     settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"
@@ -304,7 +319,6 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
             f"{about['images']} of {about['root']}, and they are not the same. Give another --out "
             "to train on these"
         )
-    write(settings, config.to_yaml().encode())
     return load_snapshot(checkpoint)
 
 

@@ -27,6 +27,8 @@ from gracl.models.embedder import Embedder, build_embedder
 CALIBRATION_GROUPS = 16
 """BatchNorm groups that an untrained network's statistics are taken from."""
 
+REMEDY = "Begin anew in another --out with a lower train.learning_rate or a higher method.temperature"
+
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
@@ -102,9 +104,29 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def use_threads(threads: int) -> None:
+    """CPU threads from here on; 0 leaves the number as it is."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def require_enough(images: ImageStore, config: Config) -> None:
+    """Refuses fewer images than two clusters are made of."""
+    least = 2 * max(2, config.method.min_samples)
+    if len(images) < least:
+        raise DataError(
+            f"{len(images)} images are too few: two clusters of method.min_samples "
+            f"({config.method.min_samples}) need at least {least}. Give more images"
+        )
+
+
 def initialise(model: Embedder, images: ImageStore, config: Config) -> None:
-    """Gives a network with random weights running statistics of the data; others stay as they are."""
-    if config.model.weights != "none":
+    """Gives a network of random weights running statistics of the data.
+
+    One with weights of its own, and one that has seen a batch before, stays as it is.
+    """
+    seen = any(v > 0 for k, v in model.state_dict().items() if k.endswith("num_batches_tracked"))
+    if config.model.weights != "none" or seen:
         return
     group = min(config.train.batchnorm_group, len(images))
     draws = np.random.default_rng([config.train.seed, 0])
@@ -127,9 +149,10 @@ def fit(
     """Trains a model in place and yields after every epoch.
 
     Args:
-        model: on the device to train on.
+        model: trained in place, on the device that it lies on; in train mode after each epoch.
         images: what to learn from. Identities are not read, whether there are any or not.
-        config: all settings.
+        config: all settings; the loop reads data, method, sampler, augment and train. Device and
+            threads are the caller's to choose (`choose_device`, `use_threads`).
         resume: continue after this snapshot of a run with the same settings and images; the result
             is the same, bit for bit on a CPU, as that of a run that was never stopped.
         progress: called with (stage, done, total).
@@ -137,9 +160,16 @@ def fit(
     Raises:
         ClusterCollapse: nothing to learn from at the start of an epoch.
         NonFiniteLoss: before the optimiser would have stepped on it.
+        DataError: too few images, or a store of another size than the model's.
     """
     if isinstance(images, Records):
         images = open_store(images, size=model.size, on_bad=config.data.on_bad)
+    if images.size != model.size:
+        raise DataError(
+            f"the image store holds {images.size} images and the model is for {model.size}. Open it "
+            "with size=model.size"
+        )
+    require_enough(images, config)
     settings = config.train
     method = build_method(config.method)
     optimizer = torch.optim.Adam(
@@ -246,6 +276,10 @@ def _train_epoch(
                 totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(sampler)
             if progress is not None:
                 progress("train", step, len(sampler))
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise NonFiniteLoss(
+            f"weights became infinite or NaN in epoch {number}; the last checkpoint is good. {REMEDY}"
+        )
     return totals
 
 
@@ -258,8 +292,7 @@ def _non_finite(losses: dict[str, Tensor], epoch: int, step: int, records: Recor
     files = ", ".join(dict.fromkeys(record.path.name for record in records[:4]))
     return NonFiniteLoss(
         f"the loss is not finite at epoch {epoch}, step {step} ({values}), batch of {files}, ... The "
-        "weights are as before this step, and the last checkpoint is good. Lower "
-        "train.learning_rate or raise method.temperature, and continue with the same command"
+        f"weights are as before this step, and the last checkpoint is good. {REMEDY}"
     )
 
 

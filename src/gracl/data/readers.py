@@ -120,11 +120,6 @@ def read_folder(root: Path) -> Dataset:
         for path in _images(top, parts.problems):
             identity = path.parent.name if path.parent != top else None
             parts.add(split, Record(path, identity=identity))
-    if tops and "train" not in tops:
-        raise DataError(
-            f"{root} has {', '.join(sorted(tops))} but no folder 'train' to learn from. Rename one, "
-            "or give a folder of unlabelled images"
-        )
     if parts.train and any(r.identity is not None for r in parts.train):
         parts.notes.append("identities are the names of the folders that images lie in")
     return parts.dataset(root.name, root, "folder")
@@ -156,10 +151,10 @@ class _Parts:
             self.gallery.append(record)
 
     def dataset(self, name: str, root: Path, layout: str) -> Dataset:
-        if not self.train:
+        if not (self.train or self.query or self.gallery):
             first = f" First problem: {self.problems[0].reason}." if self.problems else ""
             raise DataError(
-                f"{root} (read as {layout}) holds no image to train on; {len(self.problems)} "
+                f"{root} (read as {layout}) holds no image; {len(self.problems)} "
                 f"files or rows could not be used.{first} Images end in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; see `gracl data check`"
             )
@@ -215,6 +210,8 @@ def _check_columns(table: Path, found: Iterable[str]) -> list[str]:
         return names
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches("path", by_lower, n=1, cutoff=0.5)
+    if len(names) == 1 and ";" in names[0]:
+        near = []
     hint = f"Did you mean '{by_lower[near[0]]}'? Rename it. " if near else ""
     raise DataError(
         f"{table} has the columns {names}; the column 'path' is missing. {hint}Columns are separated "

@@ -13,7 +13,7 @@ relation s_ij is a similarity of images i and j, taken over the whole data set.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,13 +24,14 @@ from torch import Tensor
 
 from gracl import neighbors
 from gracl.clustering import OUTLIER, Labels, cluster, outliers_as_singletons, require_clusters
+from gracl.errors import ConfigError, did_you_mean
 from gracl.jaccard import jaccard_distance
 from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster, turns
 
 Relation = Literal["cosine", "jaccard"]
 Intra = Literal["mean", "min"]
 Update = Literal["criterion", "each", "mean", "none"]
-Negatives = Literal["own", "both"]
+Negatives = Literal["own", "all"]
 Outliers = Literal["dropped", "others", "singletons"]
 Start = Literal["sample", "mean"]
 
@@ -50,7 +51,7 @@ class GRACL:
             criterion the proxy was selected by; each in turn; their mean; none.
         start: a memory row starts as the selected sample, or as the mean of the cluster.
         inter_momentum, intra_momentum, centroid_momentum: share of the OLD row that is kept.
-        negatives: contrast with the other clusters' rows of the same bank, or of both.
+        negatives: contrast with the other clusters' rows of the same bank, or of all.
         outliers: take no part; count as others in R_inter; or are clusters of one image.
         temperature: of both contrasts.
         inter_weight, intra_weight, centroid_weight: of the losses; a centroid weight above 0 adds a
@@ -81,6 +82,10 @@ class GRACL:
         centroid_weight: float = 0.0,
         memory: int = neighbors.MEMORY,
     ) -> None:
+        choices = (relation, Relation), (intra, Intra), (update, Update), (start, Start)
+        for value, kind in (*choices, (negatives, Negatives), (outliers, Outliers)):
+            if value not in get_args(kind):
+                raise ConfigError(f"'{value}' is no choice; {did_you_mean(value, get_args(kind))}")
         self.k1, self.k2, self.eps, self.min_samples = k1, k2, eps, min_samples
         self.relation, self.inter_nearest, self.intra = relation, inter_nearest, intra
         self.update_rule, self.start, self.negatives = update, start, negatives
@@ -141,7 +146,7 @@ class GRACL:
             )
         else:
             inter_scores = mean_foreign_cosine(features, y, counts_as_other)
-        return inter_scores.cpu(), own_cosine(features, y, self.intra).cpu()
+        return inter_scores.cpu(), own_cosine(features, y, self.intra, memory=self.budget).cpu()
 
     def remember(
         self, features: Tensor, labels: Tensor, inter: Tensor, intra: Tensor
@@ -168,7 +173,7 @@ class GRACL:
 
         Args:
             features: (B, D) unit rows, with gradient.
-            labels: (B,) their clusters.
+            labels: (B,) their clusters in this epoch, each >= 0.
 
         Returns:
             Scalars by name: "inter", "intra", and "centroid" where its weight is not 0.
@@ -181,7 +186,7 @@ class GRACL:
     def contrast(self, features: Tensor, labels: Tensor, name: str) -> Tensor:
         """Cross entropy that pulls each image to its own row of a bank, from all other rows."""
         logits = features @ self.banks[name].T / self.temperature
-        if self.negatives == "both":
+        if self.negatives == "all":
             own = F.one_hot(labels, logits.shape[1]).bool()
             further = [features @ bank.T for other, bank in self.banks.items() if other != name]
             foreign = [(more / self.temperature).masked_fill(own, -torch.inf) for more in further]
@@ -190,13 +195,14 @@ class GRACL:
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Moves the memory towards a batch, after the optimiser's step on its losses.
+        """Moves the memory towards a batch's features, as they were in its losses.
 
         bank_y <- normalise(momentum * bank_y + (1 - momentum) * f*)
 
         with f* chosen from the cluster's images in the batch by the rule `update`. The criterion is
         judged against the memory: the other clusters' rows of the inter bank, the cluster's own row
-        of the intra bank. The centroid bank always follows the mean.
+        of the intra bank; `inter_nearest` counts rows here, as it counts images in selection. The
+        centroid bank always follows the mean.
         """
         features = features.detach().float()
         for name, bank in self.banks.items():
@@ -229,7 +235,9 @@ class GRACL:
 # -- relations ------------------------------------------------------------------------------------
 
 
-def own_cosine(features: Tensor, labels: Tensor, aggregate: Intra) -> Tensor:
+def own_cosine(
+    features: Tensor, labels: Tensor, aggregate: Intra, *, memory: int = neighbors.MEMORY
+) -> Tensor:
     """R_intra with cosines: mean or minimum over the other images of the own cluster, (N,).
 
     The mean has a closed form in the cluster's sum S: (f . S - f . f) / (n - 1). A cluster of one
@@ -250,7 +258,9 @@ def own_cosine(features: Tensor, labels: Tensor, aggregate: Intra) -> Tensor:
         places = torch.nonzero(member).flatten()
         by_cluster = places[torch.argsort(y, stable=True)]
         for group in torch.split(by_cluster, torch.bincount(y).tolist()):
-            for start, block in neighbors.similarity_blocks(features[group], features[group]):
+            for start, block in neighbors.similarity_blocks(
+                features[group], features[group], memory=memory
+            ):
                 result[group[start : start + len(block)]] = block.amin(dim=1).clamp(max=1)
     return result
 
