@@ -152,6 +152,41 @@ def test_more_epochs_may_be_added_to_a_finished_run(dataset, tmp_path):
     )
 
 
+def test_a_run_killed_between_its_model_and_its_last_line_ends_properly(dataset, tmp_path, monkeypatch):
+    from gracl import runs
+
+    original = runs._append
+
+    def die_before_the_last_line(path, line):
+        if line["event"] == "end":
+            raise KeyboardInterrupt
+        original(path, line)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "_append", die_before_the_last_line)
+        with pytest.raises(KeyboardInterrupt):
+            train(SMALL, dataset, tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    continued = train(SMALL, dataset, tmp_path / "run")
+    assert continued.after == train(SMALL, dataset, tmp_path / "whole").after
+
+
+def test_a_finished_run_killed_at_the_end_of_added_epochs_is_not_taken_as_finished(dataset, tmp_path):
+    longer = SMALL.replace({"train": {"epochs": 4}})
+    train(SMALL, dataset, tmp_path / "grown")
+
+    def die(_epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, dataset, tmp_path / "grown", on_epoch=die)
+    assert load_snapshot(tmp_path / "grown" / "checkpoint.safetensors").epoch == 4
+    assert_same_weights(
+        weights(train(longer, dataset, tmp_path / "grown").folder),
+        weights(train(longer, dataset, tmp_path / "whole").folder),
+    )
+
+
 def test_other_settings_do_not_continue_a_run(dataset, tmp_path):
     train(SMALL, dataset, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"method\.eps was 0\.7, is 0\.5.*another --out"):

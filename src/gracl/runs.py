@@ -158,7 +158,10 @@ def train(
     training.require_enough(images, config)
     snapshot = _open(folder, config, dataset, images)
     done = snapshot.epoch if snapshot else 0
-    if (folder / "model.safetensors").is_file() and done >= config.train.epochs:
+    # The last line of the log is written last. The model's file alone proves nothing: it may be that
+    # of a shorter run that is being continued.
+    ended = any(line["event"] == "end" for line in read_log(folder / "log.jsonl"))
+    if ended and done >= config.train.epochs:
         return Run(folder)
 
     write(folder / "config.yaml", config.to_yaml().encode())
