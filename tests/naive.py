@@ -127,6 +127,17 @@ def reranked_distance(queries, gallery, k1, k2, lambda_value):
     return final[: len(queries), len(queries) :]
 
 
+def expanded_queries(queries, gallery, k, alpha):
+    """Chum et al.: the query plus its k nearest gallery rows, each times its similarity ** alpha."""
+    queries, gallery = (np.asarray(part, dtype=np.float64) for part in (queries, gallery))
+    result = []
+    for query in queries:
+        nearest = sorted(gallery, key=lambda row: -float(query @ row))[:k]
+        total = query + sum(max(0.0, float(query @ row)) ** alpha * row for row in nearest)
+        result.append(total / math.sqrt(float(total @ total)))
+    return np.array(result)
+
+
 # --- DBSCAN (Ester et al. 1996) -------------------------------------------------------------------
 
 
@@ -195,6 +206,25 @@ def retrieval_scores(similarity, query, gallery, cmc_ranks):
         sum(len(ranks) / ranks[-1] for ranks in scored) / n,
         {k: sum(ranks[0] <= k for ranks in scored) / n for k in cmc_ranks},
     )
+
+
+def true_positive_rate(similarity, query, gallery, rate):
+    """Best share of matches accepted by a threshold that accepts at most this share of the others.
+
+    Trying every similarity as the threshold that must be exceeded, and one below all.
+    """
+    matches, others = [], []
+    for q in range(len(query.pids)):
+        for g in range(len(gallery.pids)):
+            if query.pids[q] >= 0 and not is_junk(query, gallery, q, g):
+                same = query.pids[q] == gallery.pids[g]
+                (matches if same else others).append(float(similarity[q][g]))
+    best = 0.0
+    for threshold in [-math.inf, *matches, *others]:
+        accepted = sum(value > threshold for value in others)
+        if accepted <= rate * len(others) and matches:
+            best = max(best, sum(value > threshold for value in matches) / len(matches))
+    return best
 
 
 # --- agreement of labels --------------------------------------------------------------------------

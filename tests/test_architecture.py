@@ -15,8 +15,16 @@ ROOT = Path(gracl.__file__).parent
 
 LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("errors",),
-    ("neighbors", "_jaccard_numba", "_jaccard_scipy", "jaccard"),
-    ("clustering", "agreement", "metrics", "rerank"),
+    ("forecast", "_threads"),
+    (
+        "neighbors",
+        "_search_pruned",
+        "_search_approximate",
+        "_jaccard_numba",
+        "_jaccard_torch",
+        "jaccard",
+    ),
+    ("links", "clustering", "sweep", "agreement", "_ranks_numba", "metrics", "rerank"),
     ("data.",),
     ("models.",),
     ("extraction",),

@@ -158,7 +158,7 @@ def test_run_is_named_after_data_and_recipe(tmp_path: Path, monkeypatch: pytest.
     save_image(tmp_path / "herd" / "a.png")
     assert run("train", tmp_path / "herd", "--recipe", "veri776") == 0
     assert run("train", tmp_path / "herd", "--out", tmp_path / "mine") == 0
-    assert [out for _, _, out in asked] == [Path("runs/herd-veri776"), tmp_path / "mine"]
+    assert [out for _, _, out, _ in asked] == [Path("runs/herd-veri776"), tmp_path / "mine"]
 
 
 def test_demo_begins_a_drawing_again_that_was_interrupted(

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import naive
-from gracl import _jaccard_numba, _jaccard_scipy, jaccard, neighbors
+from gracl import _jaccard_numba, _jaccard_torch, jaccard, neighbors
 from gracl.clustering import cluster
 from gracl.errors import ShapeError
 from gracl.jaccard import encode, jaccard_distance, jaccard_from_neighbors, overlap
 from naive import make_features
 
-KERNELS = [_jaccard_numba, _jaccard_scipy]
+KERNELS = [_jaccard_numba, _jaccard_torch]
 
 
-@pytest.fixture(params=KERNELS, ids=["numba", "scipy"])
+@pytest.fixture(params=KERNELS, ids=["numba", "torch"])
 def kernels(request, monkeypatch):
-    monkeypatch.setattr(jaccard, "_kernels", lambda: request.param)
+    monkeypatch.setattr(jaccard, "_kernels", lambda _: request.param)
     return request.param
 
 
@@ -65,10 +65,10 @@ def test_encoding_equals_its_naive_twin_sums_to_one_and_is_sorted(kernels, seed,
 
 def test_scale_divides_the_squared_distances_of_a_row(kernels):
     features = make_features(1)
-    scale = np.linspace(0.3, 4, len(features), dtype=np.float32)
+    scale = torch.linspace(0.3, 4, len(features))
     found = neighbors.search(features, 9)
     encoding = encode(features, found, reach=9, half_reach=5, expand=1, scale=scale)
-    distances = naive.squared_distances(features) / scale[:, None]
+    distances = naive.squared_distances(features) / scale.numpy()[:, None]
     expected = naive.encoding(distances, naive.nearest(features, 9), k=9, half=5, expand=1)
     np.testing.assert_allclose(encoding.toarray(), expected, atol=1e-6)
 
@@ -111,7 +111,7 @@ def test_expansion_needs_more_than_two_thirds(kernels):
 def test_distance_is_symmetric_in_range_and_stores_its_diagonal(seed, n, k1, k2, copies, kernels):
     features = make_features(seed)[:n].repeat(copies, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jaccard, "_kernels", lambda: kernels)
+        patch.setattr(jaccard, "_kernels", lambda _: kernels)
         found = jaccard_distance(features, k1=k1, k2=k2)
     other_way = found.T.tocsr()
     other_way.sort_indices()
@@ -133,18 +133,18 @@ def test_distance_is_symmetric_in_range_and_stores_its_diagonal(seed, n, k1, k2,
     k2=st.integers(1, 8),
     copies=st.integers(1, 3),
 )
-def test_compiled_and_scipy_kernels_agree(seed, n, k1, k2, copies):
+def test_compiled_and_tensor_kernels_agree(seed, n, k1, k2, copies):
     features = make_features(seed)[:n].repeat(copies, 1)
     found = neighbors.search(features, max(k1, k2))
     results = []
     for kernels in KERNELS:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jaccard, "_kernels", lambda kernels=kernels: kernels)
+            patch.setattr(jaccard, "_kernels", lambda _, kernels=kernels: kernels)
             results.append(jaccard_from_neighbors(features, found, k1=k1, k2=k2))
-    compiled, scipy = results
-    assert np.array_equal(compiled.indptr, scipy.indptr)
-    assert np.array_equal(compiled.indices, scipy.indices)
-    np.testing.assert_allclose(compiled.data, scipy.data, atol=1e-6)
+    compiled, tensors = results
+    assert np.array_equal(compiled.indptr, tensors.indptr)
+    assert np.array_equal(compiled.indices, tensors.indices)
+    np.testing.assert_allclose(compiled.data, tensors.data, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -196,12 +196,12 @@ def test_memory_budget_does_not_change_the_distance(kernels):
     np.testing.assert_allclose(dense(whole), dense(blocks), atol=2e-6)
 
 
-@pytest.mark.parametrize(("kernels", "size"), [(_jaccard_numba, "ROWS"), (_jaccard_scipy, "PAIRS")])
+@pytest.mark.parametrize(("kernels", "size"), [(_jaccard_numba, "ROWS"), (_jaccard_torch, "ENTRIES")])
 def test_size_of_the_blocks_does_not_change_the_distance(monkeypatch, kernels, size):
-    monkeypatch.setattr(jaccard, "_kernels", lambda: kernels)
+    monkeypatch.setattr(jaccard, "_kernels", lambda _: kernels)
     features = make_features(3)
     whole = jaccard_distance(features, k1=10, k2=3)
-    monkeypatch.setattr(kernels, size, 1)
+    monkeypatch.setattr(kernels, size, {"cpu": 1} if size == "ENTRIES" else 1)
     blocks = jaccard_distance(features, k1=10, k2=3)
     assert np.array_equal(whole.indptr, blocks.indptr)
     assert np.array_equal(whole.indices, blocks.indices)
@@ -234,10 +234,11 @@ def test_overlap_of_rows_is_one_minus_minima_over_maxima(kernels):
     assert found[0, 1] == pytest.approx(1 - 0.5 / 1.5)
 
 
-def test_scipy_stands_in_where_numba_is_missing(monkeypatch):
-    assert jaccard._kernels() is _jaccard_numba
+def test_tensors_stand_in_on_a_gpu_and_where_numba_is_missing(monkeypatch):
+    assert jaccard._kernels(torch.device("cpu")) is _jaccard_numba
+    assert jaccard._kernels(torch.device("cuda")) is _jaccard_torch
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
-    assert jaccard._kernels() is _jaccard_scipy
+    assert jaccard._kernels(torch.device("cpu")) is _jaccard_torch
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(0, 1), (1, 0), (-3, 2)])

@@ -3,14 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_curve
 
 import naive
+from gracl import _ranks_numba, metrics
 from gracl.data import protocols
 from gracl.data.records import Record, Records
-from gracl.errors import EvaluationError, ShapeError
+from gracl.errors import ConfigError, EvaluationError, ShapeError
 from gracl.metrics import Side, cosine, has_match, junk, rank
 from naive import make_features
 
@@ -26,6 +27,13 @@ def side(pids, images=None, scenes=None, first_image=0):
     images = range(first_image, first_image + len(pids)) if images is None else images
     scenes = None if scenes is None else np.array(scenes, dtype=np.int64)
     return Side(np.array(pids, dtype=np.int64), np.array(images, dtype=np.int64), scenes)
+
+
+@pytest.fixture(params=["numba", "tensors"])
+def road(request, monkeypatch):
+    """Either way of counting."""
+    if request.param == "tensors":
+        monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda *_: None)
 
 
 def split_ranks(ranking):
@@ -48,8 +56,9 @@ def random_problem(seed, levels=6, with_scenes=True):
     return random.integers(0, levels, (q, g)), *sides
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 9999), levels=st.integers(1, 30), with_scenes=st.booleans())
-def test_ranks_equal_their_naive_twin(seed, levels, with_scenes):
+def test_ranks_equal_their_naive_twin(road, seed, levels, with_scenes):
     similarity, query, gallery = random_problem(seed, levels, with_scenes)
     ranking = rank(given_similarity(similarity), query, gallery)
     expected = naive.match_ranks(similarity, query, gallery)
@@ -75,6 +84,61 @@ def test_scores_equal_their_naive_twin_and_lie_in_zero_to_one(seed, with_scenes)
     assert [*scores.cmc.values()] == sorted(scores.cmc.values())
     assert scores.n_queries == len(query)
     assert scores.n_without_match == int((~ranking.has_match).sum())
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 9999), levels=st.integers(1, 30), with_scenes=st.booleans())
+def test_true_positive_rates_equal_their_naive_twin(seed, levels, with_scenes):
+    similarity, query, gallery = random_problem(seed, levels, with_scenes)
+    rates = (0.01, 0.1, 0.37, 0.9)
+    for memory in (1, 2**20):
+        ranking = rank(given_similarity(similarity), query, gallery, fprs=rates, memory=memory)
+        for rate in rates:
+            expected = naive.true_positive_rate(similarity, query, gallery, rate)
+            assert ranking.true_positive_rates[rate] == pytest.approx(expected)
+
+
+def test_true_positive_rate_equals_scikit_learns_curve():
+    random = np.random.default_rng(0)
+    pids, query_pids = random.integers(0, 6, 90), random.integers(0, 6, 20)
+    similarity = random.permuted(np.arange(20 * 90)).reshape(20, 90)
+    ranking = rank(
+        given_similarity(similarity), side(query_pids), side(pids, first_image=20), fprs=(0.05, 0.2)
+    )
+    same = query_pids[:, None] == pids
+    false, true, _ = roc_curve(same.ravel(), similarity.ravel(), drop_intermediate=False)
+    for rate, found in ranking.true_positive_rates.items():
+        assert found == pytest.approx(true[false <= rate].max())
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0])
+def test_a_false_positive_rate_that_is_no_share_is_refused(rate):
+    both = side([0, 0, 1])
+    with pytest.raises(ConfigError, match=r"expected each in \(0, 1\)"):
+        rank(given_similarity(np.eye(3)), both, both, fprs=[rate])
+
+
+def test_counting_leaves_the_similarities_as_they_were():
+    similarity, query, gallery = random_problem(seed=5)
+    tensor = torch.as_tensor(similarity, dtype=torch.float32)
+    before = tensor.clone()
+    rank(lambda start, stop: tensor[start:stop], query, gallery, fprs=(0.1,))
+    assert torch.equal(tensor, before)
+
+
+def test_similarities_of_matches_stand_beside_their_ranks():
+    query, gallery = side([7]), side([7, 8, 9, 7], first_image=1)
+    ranking = rank(given_similarity([[0.25, 0.5, 0.1, 0.75]]), query, gallery)
+    assert (ranking.ranks.tolist(), ranking.similarities.tolist()) == ([1, 3], [0.75, 0.25])
+
+
+def test_many_matches_are_counted_by_sorting_the_row(road):
+    n = _ranks_numba.SORT_FROM + 300
+    random = np.random.default_rng(0)
+    similarity, pids = random.integers(0, 50, (1, n + 200)), [7] * n + [8] * 200
+    query, gallery = side([7]), side(pids, first_image=1)
+    ranking = rank(given_similarity(similarity), query, gallery)
+    assert split_ranks(ranking) == naive.match_ranks(similarity, query, gallery)
 
 
 @given(seed=st.integers(0, 9999), with_scenes=st.booleans())
@@ -221,9 +285,10 @@ def test_no_match_at_all_is_an_error(pids, gallery_pids):
         ranking.scores("x")
 
 
-def test_nan_similarities_are_refused():
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_nan_similarities_are_refused(road, row):
     features = torch.eye(3)
-    features[1] = torch.nan
+    features[row] = torch.nan
     both = side([0, 0, 1])
     with pytest.raises(ShapeError, match="similarities of queries 0 to 2 hold NaN"):
         rank(cosine(features, features), both, both)

@@ -3,17 +3,17 @@ import pytest
 import torch
 
 import naive
-from gracl import _jaccard_numba, _jaccard_scipy, jaccard
+from gracl import _jaccard_numba, _jaccard_torch, jaccard
 from gracl.errors import ShapeError
 from gracl.jaccard import jaccard_distance
 from gracl.metrics import Side, cosine, rank
-from gracl.rerank import k_reciprocal
+from gracl.rerank import expand_queries, k_reciprocal
 from naive import make_features
 
 
-@pytest.fixture(params=[_jaccard_numba, _jaccard_scipy], ids=["numba", "scipy"])
+@pytest.fixture(params=[_jaccard_numba, _jaccard_torch], ids=["numba", "torch"])
 def kernels(request, monkeypatch):
-    monkeypatch.setattr(jaccard, "_kernels", lambda: request.param)
+    monkeypatch.setattr(jaccard, "_kernels", lambda _: request.param)
     return request.param
 
 
@@ -101,3 +101,27 @@ def test_settings_out_of_range_are_refused(wrong):
 def test_nan_features_are_refused():
     with pytest.raises(ShapeError, match="1 of 6 feature rows hold NaN"):
         k_reciprocal(torch.eye(3), torch.eye(3).index_fill(0, torch.tensor([1]), torch.nan))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("k", [1, 5, 1000])
+def test_expanded_queries_equal_their_naive_twin(alpha, k):
+    queries, gallery = queries_and_gallery(2)
+    found = expand_queries(queries, gallery, k=k, alpha=alpha, memory=1)
+    expected = naive.expanded_queries(queries, gallery, k, alpha)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_expanded_queries_are_unit_rows_and_leave_the_queries_alone():
+    queries, gallery = queries_and_gallery(3)
+    before = queries.clone()
+    found = expand_queries(queries, gallery)
+    assert torch.equal(queries, before)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
+    torch.testing.assert_close(expand_queries(queries, gallery[:0]), queries)
+
+
+@pytest.mark.parametrize(("k", "alpha"), [(0, 0.0), (3, -1.0), (3, float("nan"))])
+def test_impossible_expansions_are_refused(k, alpha):
+    with pytest.raises(ShapeError, match="expected k >= 1 and alpha >= 0"):
+        expand_queries(torch.eye(3), torch.eye(3), k=k, alpha=alpha)

@@ -1,4 +1,4 @@
-"""The loops of `gracl.jaccard`, compiled by numba. `_jaccard_scipy` gives the same results.
+"""The loops of `gracl.jaccard`, compiled by numba. `_jaccard_torch` gives the same results.
 
 Rows are worked in blocks: each block owns an array of N stamps, so that "is j in the set of i?" is
 one look-up, and the blocks are independent of each other and run on all threads.
@@ -6,32 +6,33 @@ one look-up, and the blocks are independent of each other and run on all threads
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
+
+from gracl._threads import as_many_as_torch
 
 ROWS = 2048
 """Rows a block: enough to make N stamps a block cheap, few enough to share among threads."""
 
-
-def use_threads(threads: int) -> None:
-    """The number of threads for the kernels below, as far as numba has them."""
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+Arrays = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]
+"""Values, columns and row starts of a sparse matrix."""
 
 
+@as_many_as_torch()
 def encode(
-    features: NDArray[np.float32],
-    ranks: NDArray[np.int64],
-    similarities: NDArray[np.float32],
-    reach: int,
-    half_reach: int,
-    scale: NDArray[np.float32],
-) -> sparse.csr_array:
+    features: Tensor, ranks: Tensor, similarities: Tensor, reach: int, half_reach: int, scale: Tensor
+) -> Arrays:
     """Row-normalised weights of the expanded k-reciprocal neighbours; see `gracl.jaccard.encode`."""
+    tables = [table.contiguous().numpy() for table in (features, ranks, similarities)]
     n = len(ranks)
-    full = _reciprocal(ranks, reach)
-    half = _reciprocal(ranks, half_reach)
+    full = _reciprocal(tables[1], reach)
+    half = _reciprocal(tables[1], half_reach)
     # Widest possible row: the full set, and less than a third of each candidate's half set.
     width = reach * (1 + (half_reach + 2) // 3)
     columns, values, counts = [], [], np.empty(n, dtype=np.int64)
@@ -40,34 +41,32 @@ def encode(
         block_columns = np.empty((stop - start, width), dtype=np.int32)
         block_values = np.empty((stop - start, width), dtype=np.float32)
         _expand(
-            features, ranks, similarities, full, half, scale, start,
+            tables[0], tables[1], tables[2], full, half, scale.numpy(), start,
             block_columns, block_values, counts[start:stop],
         )  # fmt: skip
         used = np.arange(width) < counts[start:stop, None]
         columns.append(block_columns[used])
         values.append(block_values[used])
-    rows = np.concatenate([[0], np.cumsum(counts)])
-    return sparse.csr_array((np.concatenate(values), np.concatenate(columns), rows), shape=(n, n))
-
-
-def overlap(encoding: sparse.csr_array) -> sparse.csr_array:
-    """Jaccard distances below 1 between the rows; see `gracl.jaccard.overlap`."""
-    n = encoding.shape[0]
-    encoding.sort_indices()
-    by_column = sparse.csr_array(encoding.T.tocsr())
-    row_starts, row_items = encoding.indptr.astype(np.int64), encoding.indices.astype(np.int32)
-    column_starts = by_column.indptr.astype(np.int64)
-    column_items = by_column.indices.astype(np.int32)
-    arguments = (
-        row_starts, row_items, encoding.data, column_starts, column_items, by_column.data,
-    )  # fmt: skip
-    counts = np.zeros(n, dtype=np.int64)
-    _count_overlaps(*arguments[:2], *arguments[3:5], counts)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    columns = np.empty(starts[-1], dtype=np.int32)
+    return np.concatenate(values), np.concatenate(columns), starts
+
+
+@as_many_as_torch()
+def overlap(
+    encoding: sparse.csr_array, stop: int, device: torch.device, allow: Callable[[int], None]
+) -> Arrays:
+    """Jaccard distances below 1 of the rows before `stop`; see `gracl.jaccard.overlap`."""
+    assert device.type == "cpu"
+    by_column = sparse.csr_array(encoding.T)
+    rows, columns = (encoding.indptr, encoding.indices), (by_column.indptr, by_column.indices)
+    counts = np.zeros(stop, dtype=np.int64)
+    _count_overlaps(*rows, *columns, counts)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    allow(int(starts[-1]))
+    found = np.empty(starts[-1], dtype=np.int32)
     distances = np.empty(starts[-1], dtype=np.float32)
-    _fill_overlaps(*arguments, starts, columns, distances)
-    return sparse.csr_array((distances, columns, starts), shape=(n, n))
+    _fill_overlaps(*rows, encoding.data, *columns, by_column.data, starts, found, distances)
+    return distances, found, starts
 
 
 @numba.njit(cache=True, parallel=True)
@@ -142,10 +141,10 @@ def _expand(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, parallel=True)
 def _count_overlaps(row_starts, row_items, column_starts, column_items, counts):  # type: ignore[no-untyped-def]
-    n = len(counts)
-    for block in numba.prange((n + ROWS - 1) // ROWS):
+    stop, n = len(counts), len(column_starts) - 1
+    for block in numba.prange((stop + ROWS - 1) // ROWS):
         seen = np.full(n, -1, dtype=np.int32)
-        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
+        for i in range(block * ROWS, min(stop, (block + 1) * ROWS)):
             for a in range(row_starts[i], row_starts[i + 1]):
                 j = row_items[a]
                 for b in range(column_starts[j], column_starts[j + 1]):
@@ -160,10 +159,10 @@ def _fill_overlaps(  # type: ignore[no-untyped-def]
     row_starts, row_items, row_values, column_starts, column_items, column_values,
     starts, columns, distances,
 ):  # fmt: skip
-    n = len(starts) - 1
-    for block in numba.prange((n + ROWS - 1) // ROWS):
+    stop, n = len(starts) - 1, len(column_starts) - 1
+    for block in numba.prange((stop + ROWS - 1) // ROWS):
         shared = np.zeros(n, dtype=np.float32)
-        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
+        for i in range(block * ROWS, min(stop, (block + 1) * ROWS)):
             size = starts[i]
             # Neighbours are visited in rising order from either side of a pair, so the two sums
             # have the same terms in the same order and the result is symmetric to the last bit.

@@ -28,13 +28,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from gracl.config import Config, EvaluateConfig, recipes
+from gracl.config import Algorithm, Config, EvaluateConfig, recipes
 from gracl.errors import ConfigError, DataError, GraclError, did_you_mean
 
 if TYPE_CHECKING:
+    from gracl.clustering import Labels
     from gracl.data.check import Report
-    from gracl.data.records import Dataset
+    from gracl.data.records import Dataset, Records
     from gracl.runs import Run
+    from gracl.sweep import Sweep
     from gracl.training import Epoch
 
 Flat = tyro.conf.arg(name="")
@@ -60,6 +62,8 @@ class Train:
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     out: Path | None = None
     """The run's folder; runs/<data>-<recipe> if not given."""
+    links: Path | None = None
+    """A CSV (first, second, link) of image pairs that must, or cannot, share a cluster."""
     recipe: str = "own-data"
     """Settings to start from: own-data, demo, market1501, msmt17, personx, veri776, dukemtmc."""
     settings: Path | None = None
@@ -82,6 +86,36 @@ class Evaluate:
     """CPU threads; 0 is as many as there are cores."""
     json: bool = False
     """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Cluster images by a run's model; or try many eps and see which to take."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A run's folder."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    out: Path = Path("clusters.csv")
+    """Where the cluster of each image is written."""
+    sweep: bool = False
+    """Cluster with eps from 0.3 to 0.8; the CSV is that of the suggested one."""
+    plot: Path | None = None
+    """With --sweep: a picture of it (.png, .svg, .pdf); needs the extra report."""
+    links: Path | None = None
+    """A CSV (first, second, link) of image pairs that must, or cannot, share a cluster."""
+    clustering: Algorithm | None = None
+    """How distances become clusters; the run's if not given."""
+    eps: float | None = None
+    """Jaccard distance up to which two images are neighbours; the run's if not given."""
+    min_samples: int | None = None
+    """Neighbours, itself included, that an image needs to start a cluster; the run's if not given."""
+    k1: int | None = None
+    """Neighbours of the Jaccard distance, the image itself included; the run's if not given."""
+    device: str = "auto"
+    """The first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
+    threads: int = 0
+    """CPU threads; 0 is as many as there are cores."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words == ["--version"]:
         print(f"gracl {metadata.version('gracl')}")
         return
+    _print_log()
     try:
         command = _parse(words)
         if isinstance(command, Data):
@@ -174,7 +209,51 @@ def train(command: Train) -> None:
 
     dataset = load_dataset(command.data)
     out = command.out or Path("runs") / f"{dataset.name}-{command.recipe}"
-    _train(command.config, dataset, out)
+    _train(command.config, dataset, out, command.links)
+
+
+def cluster(command: Cluster) -> bool:
+    """Cluster images by a run's model; whether the clusters can be used."""
+    from gracl.data.readers import load_dataset
+    from gracl.runs import Run, cluster_images, write_labels
+    from gracl.sweep import draw_sweep, sweep
+    from gracl.training import choose_device, use_threads
+
+    if command.plot is not None and not command.sweep:
+        raise ConfigError("--plot draws a sweep; give --sweep too")
+    dataset = load_dataset(command.data)
+    use_threads(command.threads)
+    run = Run(command.run)
+    settings = {name: getattr(command, name) for name in ("clustering", "eps", "min_samples", "k1")}
+    given = {name: value for name, value in settings.items() if value is not None}
+    with Bars() as bars:
+        found = cluster_images(
+            run.model.to(choose_device(command.device)),
+            dataset,
+            run.config.replace({"method": given}),
+            links=command.links,
+            progress=bars,
+        )
+    labels, method = found.labels, found.method
+    if command.sweep:
+        tried = sweep(
+            found.distance,
+            min_samples=method.min_samples,
+            algorithm=method.clustering,
+            links=found.links,
+        )
+        _print_sweep(tried, found.records, dataset)
+        if command.plot is not None:
+            draw_sweep(tried, command.plot)
+            console.print(f"drawn into {command.plot}", soft_wrap=True)
+        if tried.suggestion is None:
+            return False
+        labels = tried.suggestion.labels
+    else:
+        _print_clusters(labels, found.records, dataset)
+    write_labels(command.out, found.records, labels)
+    console.print(f"the cluster of each image: {command.out}", soft_wrap=True)
+    return True
 
 
 def evaluate(command: Evaluate) -> None:
@@ -226,6 +305,7 @@ def draw(command: Draw) -> None:
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Demo: demo,
     Train: train,
+    Cluster: cluster,
     Evaluate: evaluate,
     Check: check,
     Draw: draw,
@@ -248,6 +328,7 @@ def _parse(words: list[str]) -> Any:
     commands = Union[  # noqa: UP007 - its members are made at run time
         Annotated[Demo, tyro.conf.subcommand("demo", default=demo_default)],
         Annotated[Train, tyro.conf.subcommand("train", default=train_default)],
+        Annotated[Cluster, tyro.conf.subcommand("cluster")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Data, tyro.conf.subcommand("data")],
     ]
@@ -302,7 +383,20 @@ class Bars:
         self.progress.update(self.tasks[stage], completed=done, total=total)
 
 
-def _train(config: Config, dataset: Dataset, out: Path) -> Run:
+def _print_log() -> None:
+    """What the library tells its log, such as what a big stage will need, is printed."""
+    import logging
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.print(Text(record.getMessage()), soft_wrap=True)
+
+    log = logging.getLogger("gracl")
+    log.handlers[:] = [Printed()]
+    log.setLevel(logging.INFO)
+
+
+def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = None) -> Run:
     from gracl.runs import train as train_run
 
     console.print(
@@ -315,6 +409,7 @@ def _train(config: Config, dataset: Dataset, out: Path) -> Run:
             config,
             dataset,
             out,
+            links=links,
             on_epoch=lambda epoch: _print_epoch(epoch, config.train.epochs),
             progress=bars,
         )
@@ -347,6 +442,57 @@ def _print_epoch(epoch: Epoch, epochs: int) -> None:
     console.print("  ".join(cells), soft_wrap=True)
     for warning in health.warnings:
         console.print(f"  note: {warning}", soft_wrap=True)
+
+
+def _print_clusters(labels: Labels, records: Records, dataset: Dataset) -> None:
+    from gracl.clustering import health
+    from gracl.evaluation import agreement_with_truth
+
+    state = health(labels)
+    console.print(
+        f"{state.n_images} images: {state.n_clusters} clusters, {state.outlier_share:.1%} in none, "
+        f"{state.largest_share:.1%} of the others in the largest"
+    )
+    for warning in state.warnings:
+        console.print(f"note: {warning}", soft_wrap=True)
+    agreed = agreement_with_truth(labels, records, dataset.train)
+    if agreed is not None:
+        console.print(
+            f"against the known identities: ARI {agreed.ari:.1%}, AMI {agreed.ami:.1%}, purity "
+            f"{agreed.purity:.1%}, {agreed.n_identities} identities"
+        )
+
+
+def _print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
+    from gracl.evaluation import agreement_with_truth
+
+    suggested = tried.suggestion
+    known = agreement_with_truth(tried.points[0].labels, records, dataset.train) is not None
+    table = Table(title="clusters by eps")
+    for column in ("eps", "clusters", "outliers", "largest", "stable", *(["ARI"] * known), ""):
+        table.add_column(column, justify="right")
+    for point in tried.points:
+        state = point.health
+        cells = [f"{point.eps:g}", str(state.n_clusters), f"{state.outlier_share:.0%}"]
+        cells += [f"{state.largest_share:.0%}", f"{state.stability:.3f}"]
+        if known:
+            agreed = agreement_with_truth(point.labels, records, dataset.train)
+            cells.append(f"{agreed.ari:.1%}" if agreed else "-")
+        table.add_row(*cells, "<- suggested" if point is suggested else "")
+    console.print(table)
+    if suggested is None:
+        console.print(
+            "no eps gives sound clusters: everywhere more than half of the images are in none, or one "
+            "cluster holds more than a quarter. Train longer, start from better weights, or try other "
+            "--k1 and --min-samples",
+            soft_wrap=True,
+        )
+        return
+    console.print(
+        f"suggested without any label: --method.eps {suggested.eps:g}, the largest at which clusters "
+        "hardly change with eps",
+        soft_wrap=True,
+    )
 
 
 def _print_before_and_after(run: Run) -> None:

@@ -19,6 +19,7 @@ import yaml
 from gracl.errors import ConfigError, did_you_mean
 
 T = TypeVar("T", bound="Section")
+Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 
 
 def ranged(default: float, low: float, high: float = math.inf) -> Any:
@@ -47,6 +48,10 @@ class DataConfig(Section):
 
     on_bad: Literal["skip", "refuse"] = "skip"
     """Leave out images that cannot be decoded, and list them; or stop."""
+    link_sequences: bool = False
+    """Images of one sequence (tracklet, burst) must share a cluster."""
+    separate_boxes: bool = False
+    """Two crops of one picture cannot share a cluster."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,10 @@ class MethodConfig(Section):
     """Jaccard distance up to which two images are neighbours. Larger: fewer, larger clusters."""
     min_samples: int = ranged(4, 1)
     """Neighbours, itself included, that an image needs to start a cluster."""
+    clustering: Algorithm = "dbscan"
+    """How distances become clusters; hdbscan uses no eps, community needs the extra of its name."""
+    search: Literal["auto", "product", "half", "pruned", "approximate"] = "auto"
+    """How neighbours are found; all but approximate are exact, and that needs the extra faiss."""
     relation: Literal["cosine", "jaccard"] = "cosine"
     """The relation that proxies are selected by."""
     inter_nearest: int = ranged(1, 0)
@@ -168,6 +177,8 @@ class TrainConfig(Section):
     """Memory layout of images and weights: faster for most networks, on CPU and GPU alike."""
     threads: int = ranged(0, 0)
     """CPU threads; 0 is as many as there are cores."""
+    memory: float = ranged(0.25, 0.001)
+    """GiB that one block of similarities may take while labels are made; less is slower."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +195,14 @@ class EvaluateConfig(Section):
     """Nearest encodings averaged in re-ranking, the image itself included."""
     rerank_lambda: float = ranged(0.3, 0.0, 1.0)
     """Weight of the original distance in re-ranking."""
+    expand: int = ranged(0, 0)
+    """Gallery images that each query is averaged with before ranking; 0 is none."""
+    expand_alpha: float = ranged(0.0, 0.0)
+    """How much nearer images count for more in that average."""
+    tpr: bool = False
+    """Also the share of matching pairs accepted where 1 in 10,000, 1,000 or 100 others is."""
+    memory: float = ranged(0.25, 0.001)
+    """GiB that one block of similarities may take while images are ranked; less is slower."""
 
 
 @dataclass(frozen=True)

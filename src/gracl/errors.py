@@ -29,12 +29,24 @@ class ShapeError(GraclError, ValueError):
     """A tensor or array has a shape, type or content that the function cannot take."""
 
 
+class OutOfMemory(GraclError, MemoryError):  # noqa: N818 - Python's own name has the suffix already
+    """A stage needs more memory than there is; raised before it starts."""
+
+
+class SearchError(GraclError, RuntimeError):
+    """An approximate index does not find what it should."""
+
+
 class EvaluationError(GraclError, ValueError):
     """The data cannot be scored under the protocol that was asked for."""
 
 
 class ClusterCollapse(GraclError, RuntimeError):  # noqa: N818 - it is the event that has the name
     """Clustering left nothing to learn from: no cluster at all, or only one."""
+
+
+class LinkConflict(GraclError, ValueError):  # noqa: N818
+    """Two images must share a cluster and cannot."""
 
 
 class NonFiniteLoss(GraclError, RuntimeError):  # noqa: N818

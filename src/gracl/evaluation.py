@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
 
-from gracl import metrics, rerank
+import numpy as np
+from torch import Tensor
+
+from gracl import jaccard, metrics, rerank
 from gracl.agreement import Agreement, compare_labels
 from gracl.clustering import Labels
 from gracl.config import EvaluateConfig
@@ -13,8 +16,12 @@ from gracl.data.records import Dataset, Records, codes
 from gracl.data.store import ImageStore, OnBad, open_store
 from gracl.errors import EvaluationError
 from gracl.extraction import extract
-from gracl.metrics import Ranking, Scores
+from gracl.forecast import GIB, Forecast, product_seconds
+from gracl.metrics import Ranking, Scores, Similarity
 from gracl.models.embedder import Embedder
+
+FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
+"""Where the true positive rate is read off."""
 
 
 def evaluate(
@@ -41,7 +48,8 @@ def evaluate(
         )
     query, gallery = readable(dataset, model.size, on_bad)
     ranking, protocol = rank(model, query, gallery, settings, batch_size=batch_size)
-    return ranking.scores(protocol + (" re-ranked" if settings.rerank else ""))
+    changed = [" expanded"] * bool(settings.expand) + [" re-ranked"] * settings.rerank
+    return ranking.scores("".join([protocol, *changed]))
 
 
 def rank(
@@ -56,21 +64,70 @@ def rank(
     protocol = settings.protocol
     if protocol == "auto":
         protocol = protocols.choose(query.records, gallery.records)  # type: ignore[assignment]
-    query_side, gallery_side = protocols.sides(query.records, gallery.records, protocol)
+    sides = protocols.sides(query.records, gallery.records, protocol)
+    forecast_scores(len(query), len(gallery), model.dim, settings).announce()
     query_features = extract(model, query, batch_size=batch_size)
     gallery_features = query_features
     if gallery is not query:
         gallery_features = extract(model, gallery, batch_size=batch_size)
-    similarity = metrics.cosine(query_features, gallery_features)
+    similarity = _similarity(query_features, gallery_features, settings)
+    fprs = FALSE_POSITIVE_RATES if settings.tpr else ()
+    return metrics.rank(similarity, *sides, fprs=fprs, memory=_bytes(settings)), protocol
+
+
+def _similarity(
+    query_features: Tensor, gallery_features: Tensor, settings: EvaluateConfig
+) -> Similarity:
+    """What images are ranked by."""
+    memory = _bytes(settings)
+    if settings.expand:
+        expanded = rerank.expand_queries(
+            query_features,
+            gallery_features,
+            k=settings.expand,
+            alpha=settings.expand_alpha,
+            memory=memory,
+        )
+        if gallery_features is query_features:  # one set stays one set
+            gallery_features = expanded
+        query_features = expanded
     if settings.rerank:
-        similarity = rerank.k_reciprocal(
+        return rerank.k_reciprocal(
             query_features,
             gallery_features,
             k1=settings.rerank_k1,
             k2=settings.rerank_k2,
             lambda_value=settings.rerank_lambda,
+            memory=memory,
         )
-    return metrics.rank(similarity, query_side, gallery_side), protocol
+    return metrics.cosine(query_features, gallery_features)
+
+
+def forecast_scores(
+    n_queries: int, n_gallery: int, dimensions: int, settings: EvaluateConfig
+) -> Forecast:
+    """What ranking so many images will need, their features among it."""
+    remedy = "Lower evaluate.memory, switch evaluate.rerank off, or score fewer images"
+    if settings.rerank:
+        both = n_queries + n_gallery
+        search = jaccard.forecast_distance(
+            both, dimensions, k=settings.rerank_k1 + 1, memory=_bytes(settings), remedy=remedy
+        )
+        return dataclasses.replace(search, stage=f"re-ranking {both} images")
+    products = n_queries * n_gallery * dimensions * (2 if settings.expand else 1)
+    kept = int(max(FALSE_POSITIVE_RATES) * n_queries * n_gallery) if settings.tpr else 0
+    return Forecast(
+        stage=f"ranking {n_gallery} images for {n_queries} queries",
+        seconds=product_seconds(products),
+        memory=min(_bytes(settings), 4 * n_queries * n_gallery)
+        + 4 * (n_queries + n_gallery) * dimensions
+        + 16 * kept,
+        remedy=remedy,
+    )
+
+
+def _bytes(settings: EvaluateConfig) -> int:
+    return int(settings.memory * GIB)
 
 
 def readable(
@@ -89,7 +146,12 @@ def can_be_scored(dataset: Dataset) -> bool:
     return bool(metrics.has_match(*protocols.sides(query, gallery, protocol)).any())
 
 
-def agreement_with_truth(labels: Labels, records: Records) -> Agreement | None:
-    """Pseudo labels against the identities of their records; None where none is known."""
-    (pids,) = codes("identity", records)
+def agreement_with_truth(labels: Labels, records: Records, known: Records) -> Agreement | None:
+    """Pseudo labels of records against the identities that the same images have among `known`.
+
+    None where no identity is known.
+    """
+    identities = {(record.path, record.box): record.identity for record in known}
+    truth = (dataclasses.replace(r, identity=identities.get((r.path, r.box))) for r in records)
+    (pids,) = codes("identity", Records(tuple(truth)))
     return compare_labels(labels, pids) if bool(np.any(pids >= 0)) else None

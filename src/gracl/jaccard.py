@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from gracl import neighbors
+from gracl import forecast, neighbors
 from gracl.errors import ShapeError
 from gracl.neighbors import Neighbors
+
+TYPICAL_PAIRS = 150
+"""Distances below 1 that an image has with a trained model; with an untrained one it may be 2,000."""
+SECONDS_A_NEIGHBOR = 1e-6
+"""Of encoding, distances and clusters, measured on one core."""
 
 
 def jaccard_distance(
@@ -72,7 +76,25 @@ def jaccard_from_neighbors(
         expand=k2,
         scale=None,
     )
-    return overlap(encoding)
+    return overlap(encoding, device=features.device)
+
+
+def forecast_distance(
+    n: int, dimensions: int, *, k: int, memory: int, remedy: str
+) -> forecast.Forecast:
+    """What the search and the distances of n images need, their features among it.
+
+    How many distances lie below 1 is known only once the neighbours are: 150 an image is usual for a
+    trained model. They are counted before they are stored, so a graph that does not fit is refused
+    then (see `overlap`).
+    """
+    pairs = n * min(n, TYPICAL_PAIRS)
+    return forecast.Forecast(
+        stage=f"the labels of {n} images",
+        seconds=forecast.product_seconds(n * n * dimensions) + n * k * SECONDS_A_NEIGHBOR,
+        memory=min(memory, 4 * n * n) + 6 * n * dimensions + 12 * n * min(k, n) + 24 * pairs,
+        remedy=remedy,
+    )
 
 
 def encode(
@@ -82,7 +104,7 @@ def encode(
     reach: int,
     half_reach: int,
     expand: int,
-    scale: NDArray[np.float32] | None,
+    scale: Tensor | None,
 ) -> sparse.csr_array:
     """One row an image: the weights of its expanded k-reciprocal neighbours, summing to 1.
 
@@ -104,37 +126,52 @@ def encode(
         (N, N) sparse float32 with sorted indices.
     """
     n = len(features)
-    ranks = np.ascontiguousarray(found.indices.cpu().numpy())
     needed = min(n, max(reach, half_reach, expand))
-    if ranks.shape[0] != n or ranks.shape[1] < needed:
+    shape = tuple(found.indices.shape)
+    if shape[0] != n or shape[1] < needed:
         raise ShapeError(
-            f"neighbours have shape {ranks.shape}; expected ({n}, {needed}) or wider. "
-            f"Search with k={needed}"
+            f"neighbours have shape {shape}; expected ({n}, {needed}) or wider. Search with k={needed}"
         )
     if n == 0:
         return sparse.csr_array(np.zeros((0, 0), dtype=np.float32))
-    weights = _compute(
-        "encode",
-        np.ascontiguousarray(features.detach().float().cpu().numpy()),
-        ranks,
-        np.ascontiguousarray(found.similarities.float().cpu().numpy()),
+    parts = _kernels(features.device).encode(
+        features.detach().float(),
+        found.indices,
+        found.similarities.float(),
         min(reach, n),
         min(half_reach, n),
-        np.ones(n, dtype=np.float32) if scale is None else scale,
+        torch.ones(n, device=features.device) if scale is None else scale,
     )
+    weights = _assembled(parts, n)
     weights.sort_indices()
-    return _average_rows(weights, ranks[:, : min(expand, n)])
+    return _average_rows(weights, found.indices[:, : min(expand, n)].cpu().numpy())
 
 
-def overlap(encoding: sparse.csr_array) -> sparse.csr_array:
-    """Jaccard distance of the rows of an encoding: 1 - sum of minima / sum of maxima.
+def overlap(
+    encoding: sparse.csr_array, *, rows: int | None = None, device: torch.device | str = "cpu"
+) -> sparse.csr_array:
+    """Jaccard distance of rows of an encoding to all rows: 1 - sum of minima / sum of maxima.
 
     Rows sum to 1, so with t the sum of minima the sum of maxima is 2 - t. Only pairs that share a
     neighbour have t > 0, and only these are visited and stored.
+
+    Args:
+        encoding: (N, N), what `encode` gives.
+        rows: the first so many rows alone; all of them if not given.
+        device: where to compute.
+
+    Returns:
+        (rows, N) sparse float32 on the CPU with sorted indices, as `jaccard_distance` says.
+
+    Raises:
+        OutOfMemory: the distances, which are counted first, do not fit.
     """
-    if encoding.shape[0] == 0:
-        return encoding
-    return _compute("overlap", encoding)
+    n = encoding.shape[0]
+    if n == 0 or rows == 0:
+        return encoding[:rows]
+    device = torch.device(device)
+    encoding.sort_indices()
+    return _assembled(_kernels(device).overlap(encoding, rows or n, device, _allow), n)
 
 
 def _average_rows(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> sparse.csr_array:
@@ -161,28 +198,31 @@ def _check_k(k1: int, k2: int) -> None:
         )
 
 
-def _compute(kernel: str, *arguments: Any) -> sparse.csr_array:
-    """Runs a kernel on as many threads as torch uses, and leaves torch's number as it was.
-
-    numba and torch can share one OpenMP runtime. numba starting its threads then changes how many
-    torch uses, and with it the order of torch's sums: a first epoch would differ from a second.
-    """
-    threads = torch.get_num_threads()
-    kernels = _kernels()
-    try:
-        kernels.use_threads(threads)
-        result: sparse.csr_array = getattr(kernels, kernel)(*arguments)
-    finally:
-        torch.set_num_threads(threads)
-    return result
+def _allow(pairs: int) -> None:
+    """Refuses a graph that does not fit, before it is filled."""
+    forecast.require_memory(
+        f"a graph of {pairs} distances",
+        8 * pairs,
+        "Lower method.k1 or method.k2, which bring the pairs, or work on fewer images",
+    )
 
 
-def _kernels() -> ModuleType:
-    """Compiled loops where numba can be imported, else the same results from scipy."""
-    if importlib.util.find_spec("numba") is not None:
+def _assembled(
+    parts: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]], n: int
+) -> sparse.csr_array:
+    """A sparse matrix of n columns whose indices take four bytes where they can."""
+    values, columns, starts = parts
+    kind = np.int32 if starts[-1] < 2**31 else np.int64
+    narrow = values, columns.astype(kind, copy=False), starts.astype(kind, copy=False)
+    return sparse.csr_array(narrow, shape=(len(starts) - 1, n))
+
+
+def _kernels(device: torch.device) -> ModuleType:
+    """Compiled loops on a CPU where numba can be imported, else the same results from tensors."""
+    if device.type == "cpu" and importlib.util.find_spec("numba") is not None:
         from gracl import _jaccard_numba
 
         return _jaccard_numba
-    from gracl import _jaccard_scipy
+    from gracl import _jaccard_torch
 
-    return _jaccard_scipy
+    return _jaccard_torch

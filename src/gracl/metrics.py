@@ -1,4 +1,4 @@
-"""Retrieval scores from the ranks of true matches: mAP, CMC, mINP.
+"""Retrieval scores from the ranks of true matches: mAP, CMC, mINP, TPR at an FPR.
 
 Only the ranks of a query's matches are needed, so nothing is sorted whole: for each match we count
 the gallery images that stand before it, one block of queries at a time, and no Q x G matrix exists.
@@ -16,15 +16,18 @@ Letters: Q queries, G gallery images, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gracl.errors import EvaluationError, ShapeError
+from gracl.errors import ConfigError, EvaluationError, ShapeError
 from gracl.neighbors import MEMORY
 
 Codes = NDArray[np.int64]
@@ -57,6 +60,23 @@ class Ranking:
     """1-based ranks of all matches, query after query, rising within each."""
     starts: Codes
     """(Q + 1,) where each query's ranks start; equal bounds mean a query without a match."""
+    similarities: NDArray[np.float32]
+    """Of these matches, in the same order."""
+    thresholds: Mapping[float, float] = field(default_factory=dict)
+    """False positive rate -> the similarity above which a pair is accepted at that rate."""
+
+    @property
+    def true_positive_rates(self) -> dict[float, float]:
+        """False positive rate -> share of the matching pairs that are accepted at it.
+
+        All pairs of a query of known identity with an image that is not junk are judged by one
+        threshold: the lowest one that accepts no more than this share of the pairs that do not match.
+        """
+        n = max(1, len(self.similarities))
+        return {
+            rate: float((self.similarities > threshold).sum() / n)
+            for rate, threshold in self.thresholds.items()
+        }
 
     @property
     def has_match(self) -> NDArray[np.bool_]:
@@ -100,6 +120,7 @@ class Ranking:
             mAP=float(self.average_precision.mean()),
             mINP=float(self.inverse_negative_penalty.mean()),
             cmc={k: float((self.first <= k).mean()) for k in cmc_ranks},
+            tpr=self.true_positive_rates,
             n_queries=len(self.has_match),
             n_without_match=int((~self.has_match).sum()),
         )
@@ -117,21 +138,33 @@ class Scores:
     n_queries: int
     n_without_match: int
     """Queries that were not scored, because the gallery holds no valid match for them."""
+    tpr: Mapping[float, float] = field(default_factory=dict)
+    """By false positive rate: the share of matching pairs that one threshold accepts; see `Ranking`."""
 
     def __str__(self) -> str:
         cells = [f"mAP {self.mAP:.1%}", f"mINP {self.mINP:.1%}"]
         cells += [f"R{k} {share:.1%}" for k, share in self.cmc.items()]
+        cells += [f"TPR@{rate:g} {share:.1%}" for rate, share in self.tpr.items()]
         missed = f", {self.n_without_match} without a match left out" if self.n_without_match else ""
         return f"{'  '.join(cells)}  [protocol {self.protocol}, {self.n_queries} queries{missed}]"
 
 
-def rank(similarity: Similarity, queries: Side, gallery: Side, *, memory: int = MEMORY) -> Ranking:
+def rank(
+    similarity: Similarity,
+    queries: Side,
+    gallery: Side,
+    *,
+    fprs: Sequence[float] = (),
+    memory: int = MEMORY,
+) -> Ranking:
     """The ranks of all valid matches of all queries.
 
     Args:
         similarity: gives the similarities of a block of queries, see `cosine` and `gracl.rerank`.
         queries: identities, images and scenes of the Q queries.
         gallery: the same of the G gallery images.
+        fprs: false positive rates in (0, 1) to find the thresholds of. It takes room for as many
+            similarities as the largest rate accepts, a few times over.
         memory: bytes that one block of similarities may take; the result does not depend on it.
 
     >>> features = torch.eye(2)[[0, 0, 1]]
@@ -142,24 +175,31 @@ def rank(similarity: Similarity, queries: Side, gallery: Side, *, memory: int = 
     """
     block = max(1, memory // (4 * max(1, len(gallery))))
     by_pid = np.argsort(gallery.pids, kind="stable")
-    ranks, counts = [], np.zeros(len(queries), dtype=np.int64)
+    ranks, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
+    counts = np.zeros(len(queries), dtype=np.int64)
+    n_own = len(_own_identity(queries.pids, gallery.pids, by_pid)[0]) if fprs else 0
+    wrong = _Largest(fprs, int((queries.pids >= 0).sum()) * len(gallery) - n_own)
     for start in range(0, len(queries), block):
         stop = min(len(queries), start + block)
         rows = np.arange(start, stop)
         similarities = similarity(start, stop)
-        if torch.isnan(similarities).any():
+        own = _own_identity(queries.pids[rows], gallery.pids, by_pid)
+        valid = ~_is_junk(queries, gallery, rows[own[0]], own[1])
+        counts[rows] = np.bincount(own[0][valid], minlength=len(rows))
+        starts = np.concatenate([[0], np.cumsum(counts[rows])])
+        found, before = _ranks_of_matches(similarities, own, valid, starts)
+        if before is None:
             # NaN is neither nearer nor farther than anything: it would count as a perfect score.
             raise ShapeError(
                 f"similarities of queries {start} to {stop - 1} hold NaN; expected numbers. Check "
                 "the model's weights and the images for NaN features"
             )
-        own_rows, own_columns = _own_identity(queries.pids[rows], gallery.pids, by_pid)
-        valid = ~_is_junk(queries, gallery, rows[own_rows], own_columns)
-        matches = own_rows[valid], own_columns[valid]
-        counts[rows] = np.bincount(matches[0], minlength=len(rows))
-        ranks.append(_ranks_of_matches(similarities, (own_rows, own_columns), matches))
+        ranks.append(before)
+        values.append(found)
+        if fprs:
+            wrong.add(similarities, own, queries.pids[rows] >= 0)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return Ranking(np.concatenate([*ranks, np.zeros(0, dtype=np.int64)]), starts)
+    return Ranking(np.concatenate(ranks), starts, np.concatenate(values), wrong.thresholds())
 
 
 def has_match(queries: Side, gallery: Side) -> NDArray[np.bool_]:
@@ -206,40 +246,78 @@ def _is_junk(queries: Side, gallery: Side, rows: Codes, columns: Codes) -> NDArr
 
 
 def _ranks_of_matches(
-    similarities: Tensor, own: tuple[Codes, Codes], matches: tuple[Codes, Codes]
-) -> Codes:
-    """1-based ranks of the matches, rising within each row.
+    similarities: Tensor, own: tuple[Codes, Codes], valid: NDArray[np.bool_], starts: Codes
+) -> tuple[NDArray[np.float32], Codes | None]:
+    """Similarities of the matches, falling within each row, and their 1-based ranks.
 
     A match's rank is the matches before it, itself, and the images of other identities at least as
-    near, which are all images at least as near less those of the query's own identity.
+    near. The ranks are None where a similarity is NaN.
     """
-    match_rows, match_columns = (torch.from_numpy(part) for part in matches)
-    own_rows, own_columns = (torch.from_numpy(part) for part in own)
-    device = similarities.device
-    match_values = similarities[match_rows.to(device), match_columns.to(device)]
-    own_values = similarities[own_rows.to(device), own_columns.to(device)]
-    # Sort by (row, falling similarity): a stable sort by row of a sort by similarity.
-    order = torch.argsort(match_values, descending=True, stable=True).cpu()
-    order = order[torch.argsort(match_rows[order], stable=True)]
-    match_rows, match_values = match_rows[order], match_values[order.to(device)]
-    ranks = torch.empty(len(order), dtype=torch.int64)
-    bounds = torch.searchsorted(match_rows, torch.arange(len(similarities) + 1)).tolist()
-    own_bounds = torch.searchsorted(own_rows, torch.arange(len(similarities) + 1)).tolist()
-    for row in range(len(similarities)):
-        low, high = bounds[row], bounds[row + 1]
-        if low == high:
-            continue
-        thresholds = match_values[low:high]
-        nearer = _count_at_least(similarities[row], thresholds)
-        nearer -= _count_at_least(own_values[own_bounds[row] : own_bounds[row + 1]], thresholds)
-        ranks[low:high] = nearer.cpu() + torch.arange(1, high - low + 1)
-    return ranks.numpy()
+    with _hidden(similarities, own) as own_values:
+        row, value = own[0][valid], own_values[valid]
+        value = value[np.lexsort((-value, row))]
+        nearer = _count_at_least(similarities, value, starts)
+    if nearer is None or np.isnan(own_values).any():
+        return value, None
+    before_it = np.arange(len(value)) - np.repeat(starts[:-1], np.diff(starts))
+    return value, nearer + before_it + 1
 
 
-def _count_at_least(values: Tensor, thresholds: Tensor) -> Tensor:
-    """How many values are >= each threshold; thresholds fall."""
-    rising = thresholds.flip(0).contiguous()
-    # side="right" gives the number of thresholds <= value, that is, which of them it reaches
-    reached = torch.searchsorted(rising, values[values >= rising[0]].contiguous(), right=True)
-    counts = torch.bincount(reached, minlength=len(rising) + 1)[1:]
-    return counts.flip(0).cumsum(0)
+@contextmanager
+def _hidden(similarities: Tensor, own: tuple[Codes, Codes]) -> Iterator[NDArray[np.float32]]:
+    """Puts a query's own identity behind everything else for a while; gives its similarities.
+
+    The block may be a view of what the caller holds, so it is put back as it was.
+    """
+    place = tuple(torch.from_numpy(part).to(similarities.device) for part in own)
+    values = similarities[place].clone()
+    similarities[place] = -torch.inf
+    try:
+        yield values.float().cpu().numpy()
+    finally:
+        similarities[place] = values
+
+
+def _count_at_least(
+    similarities: Tensor, thresholds: NDArray[np.float32], starts: Codes
+) -> Codes | None:
+    """How many of a row's similarities reach each of its thresholds; None where there is NaN."""
+    if similarities.device.type == "cpu" and importlib.util.find_spec("numba") is not None:
+        from gracl import _ranks_numba
+
+        return _ranks_numba.count_at_least(similarities.float(), thresholds, starts)
+    if torch.isnan(similarities).any():
+        return None
+    rows = torch.from_numpy(np.repeat(np.arange(len(similarities)), np.diff(starts)))
+    places = torch.from_numpy(np.arange(len(thresholds)) - np.repeat(starts[:-1], np.diff(starts)))
+    # All rows at once, each row's thresholds padded to the longest.
+    table = torch.full((len(similarities), int(np.diff(starts).max(initial=0))), torch.inf)
+    table[rows, places] = torch.from_numpy(thresholds)
+    rising = similarities.float().sort(dim=1).values
+    below = torch.searchsorted(rising, table.to(rising.device)).cpu()[rows, places]
+    return (similarities.shape[1] - below).numpy()
+
+
+class _Largest:
+    """The largest similarities of pairs that do not match, of all that are shown."""
+
+    def __init__(self, rates: Sequence[float], n_pairs: int) -> None:
+        if not all(0 < rate < 1 for rate in rates):
+            raise ConfigError(f"false positive rates are {tuple(rates)}; expected each in (0, 1)")
+        self.allowed = {rate: int(rate * n_pairs) for rate in rates}
+        self.room = max(self.allowed.values(), default=0) + 1
+        self.kept = torch.zeros(0)
+
+    def add(self, similarities: Tensor, own: tuple[Codes, Codes], is_known: NDArray[np.bool_]) -> None:
+        """Takes in a block; only queries of known identity are judged."""
+        with _hidden(similarities, own):
+            values = similarities[torch.from_numpy(is_known).to(similarities.device)].flatten()
+        if len(self.kept) == self.room:
+            values = values[values > float(self.kept.min())]
+        values = torch.cat([self.kept, values.float().cpu()])
+        self.kept = values.topk(min(self.room, len(values))).values
+
+    def thresholds(self) -> dict[float, float]:
+        """Of each rate: the first similarity that may no longer be accepted."""
+        falling = self.kept.sort(descending=True).values.tolist()
+        return {rate: falling[n] if n < len(falling) else -math.inf for rate, n in self.allowed.items()}

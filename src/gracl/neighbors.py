@@ -1,20 +1,31 @@
-"""Exact nearest neighbours of unit vectors, a block of queries at a time.
+"""The nearest neighbours of unit vectors, a block of queries at a time.
+
+Four roads lead to the same neighbours: the full product; the product in float16, with a proof for each
+row that its rounding hid nothing; a short product that bounds the full one (`_search_pruned`); and an
+approximate index for millions of rows (`_search_approximate`), which says how much it finds.
 
 Letters: Q queries, G gallery rows, N rows of one set, D dimensions, k neighbours.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gracl.errors import ShapeError
+from gracl.errors import ConfigError, ShapeError, did_you_mean
 
 MEMORY = 256 * 2**20
 """Bytes that one block of similarities may take unless the caller says otherwise."""
+
+Algorithm = Literal["auto", "product", "half", "pruned", "approximate"]
+
+HALF_FROM = 8192
+"""Rows from which a GPU searches in float16 first."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +36,23 @@ class Neighbors:
     """(Q, k) int64 rows of the gallery."""
     similarities: Tensor
     """(Q, k) float32 cosine similarities, falling along each row."""
-    farthest: Tensor
-    """(Q,) float32: the lowest similarity of the query to any gallery row."""
+    farthest: Tensor | None = None
+    """(Q,) float32: the lowest similarity of the query to any gallery row, if it was asked for."""
+    recall: float = 1.0
+    """Share of the true neighbours that are here, measured on a sample; 1 for an exact search."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
-def search(features: Tensor, k: int, *, memory: int = MEMORY) -> Neighbors:
+def search(
+    features: Tensor,
+    k: int,
+    *,
+    algorithm: Algorithm = "auto",
+    farthest: bool = False,
+    memory: int = MEMORY,
+) -> Neighbors:
     """The k nearest rows of each row among all rows, the row itself always first.
 
     A row stands first among its own neighbours even where duplicates tie with it, so "k ranks, the
@@ -42,33 +62,56 @@ def search(features: Tensor, k: int, *, memory: int = MEMORY) -> Neighbors:
     Args:
         features: (N, D) float32 unit rows, on any device.
         k: how many, the row itself included; cut to N where it is larger.
-        memory: bytes that one block of similarities may take; the result does not depend on it.
+        algorithm: "product" multiplies every pair of rows out. "half" does so in float16, multiplies
+            the best candidates again in float32, and searches a row anew where a bound on the
+            rounding does not prove its neighbours right. "pruned" (CPU, needs numba) multiplies only
+            pairs that a bound from leading principal directions does not rule out. These three are
+            exact. "approximate" is an index of faiss whose recall is measured on a sample, and made
+            better until it finds 99 %. "auto" is exact: "half" for large sets on a GPU; on a CPU
+            "pruned" where a sample says that it pays; otherwise "product".
+        farthest: also find the lowest similarity of each row; for "product" and "pruned".
+        memory: bytes that one block of similarities may take; the result does not depend on it,
+            up to rounding.
+
+    Raises:
+        SearchError: an approximate index does not find what it should, however wide it searches.
 
     >>> found = search(torch.eye(3), k=2)
     >>> found.indices[:, 0].tolist(), found.similarities[:, 0].tolist()
     ([0, 1, 2], [1.0, 1.0, 1.0])
     """
-    features = check_features(features)
+    features = check_features(features.detach())
     if k < 1:
         raise ShapeError(f"k is {k}; a search needs k >= 1, the row itself included")
-    n, k = len(features), min(k, len(features))
-    indices = torch.empty((n, k), dtype=torch.int64, device=features.device)
-    similarities = torch.empty((n, k), dtype=torch.float32, device=features.device)
-    farthest = torch.empty(n, dtype=torch.float32, device=features.device)
-    for start, block in similarity_blocks(features, features, memory=memory):
-        rows = torch.arange(len(block), device=block.device)
-        stop = start + len(block)
-        farthest[start:stop] = block.amin(dim=1)
-        own = block[rows, rows + start].clone()
-        block[rows, rows + start] = torch.inf
-        best, where = torch.topk(block, k, dim=1)
-        best[:, 0] = own
-        indices[start:stop], similarities[start:stop] = where, best
-    return Neighbors(indices, similarities, farthest)
+    if algorithm not in get_args(Algorithm):
+        raise ConfigError(f"'{algorithm}' is no search; {did_you_mean(algorithm, get_args(Algorithm))}")
+    k = min(k, len(features))
+    if k == 0:
+        return _by_product(features, k, memory, farthest=farthest)
+    if farthest and algorithm in ("half", "approximate"):
+        raise ConfigError(f"'{algorithm}' cannot find the farthest rows; use 'product' or 'auto'")
+    if algorithm == "approximate":
+        from gracl import _search_approximate
+
+        return Neighbors(*_search_approximate.search(features, k, memory=memory))
+    is_large = features.is_cuda and len(features) >= HALF_FROM and not farthest
+    if algorithm == "half" or (algorithm == "auto" and is_large):
+        return _by_half(features, k, memory)
+    if algorithm == "pruned" or (algorithm == "auto" and features.device.type == "cpu"):
+        found = _by_bound(features, k, memory, always=algorithm == "pruned", farthest=farthest)
+        if found is not None:
+            return found
+    return _by_product(features, k, memory, farthest=farthest)
 
 
 def mean_of_nearest_foreign(
-    features: Tensor, labels: Tensor, m: int, *, counts_as_other: Tensor, memory: int = MEMORY
+    features: Tensor,
+    labels: Tensor,
+    m: int,
+    *,
+    counts_as_other: Tensor,
+    known: Neighbors | None = None,
+    memory: int = MEMORY,
 ) -> Tensor:
     """Mean similarity of each labelled row to its m nearest rows of other groups.
 
@@ -78,6 +121,7 @@ def mean_of_nearest_foreign(
         m: how many foreign rows are averaged; 1 is the nearest alone. Where a row has fewer foreign
             rows than m, all of them are averaged.
         counts_as_other: (N,) bool, which rows may stand on the other side of a relation.
+        known: neighbours of all rows. A row that has m foreign ones among them needs no search.
         memory: bytes that one block of similarities may take.
 
     Returns:
@@ -85,16 +129,25 @@ def mean_of_nearest_foreign(
         without a group are compared with every row but themselves.
     """
     features = check_features(features)
-    others = torch.nonzero(counts_as_other).flatten()
-    gallery, groups = features[others], labels[others]
     result = torch.full((len(features),), -1.0, device=features.device)
+    searched = torch.arange(len(features), device=features.device)
+    if known is not None and len(known):
+        foreign = counts_as_other[known.indices] & (known.indices != searched[:, None])
+        foreign &= (labels[known.indices] != labels[:, None]) | (labels[:, None] < 0)
+        among = foreign & (foreign.cumsum(dim=1) <= m)
+        settled = among.sum(dim=1) == m
+        means = known.similarities.masked_fill(~among, 0.0).sum(dim=1) / m
+        result = torch.where(settled, means, result)
+        searched = searched[~settled]
+    others = torch.nonzero(counts_as_other).flatten()
     if not len(others):
         return result
-    for start, block in similarity_blocks(features, gallery, memory=memory):
-        rows = slice(start, start + len(block))
+    gallery, groups = features[others], labels[others]
+    for start, block in similarity_blocks(features[searched], gallery, memory=memory):
+        rows = searched[start : start + len(block)]
         own = labels[rows, None] == groups[None, :]
         own &= labels[rows, None] >= 0
-        own |= torch.arange(start, start + len(block), device=own.device)[:, None] == others
+        own |= rows[:, None] == others
         block.masked_fill_(own, -torch.inf)
         best = torch.topk(block, min(m, len(others)), dim=1).values
         valid = torch.isfinite(best)
@@ -110,7 +163,7 @@ def similarity_blocks(
 
     Each block is a fresh tensor that the caller may write into.
     """
-    rows = max(1, memory // (4 * max(1, len(gallery))))
+    rows = max(1, memory // (gallery.element_size() * max(1, len(gallery))))
     for start in range(0, len(queries), rows):
         yield start, queries[start : start + rows] @ gallery.T
 
@@ -129,3 +182,83 @@ def check_features(features: Tensor) -> Tensor:
             "rows. Check the model's weights and the images that gave these rows"
         )
     return features
+
+
+# -- roads ----------------------------------------------------------------------------------------
+
+
+def _by_product(
+    features: Tensor, k: int, memory: int, *, rows: Tensor | None = None, farthest: bool = False
+) -> Neighbors:
+    """Every pair multiplied out; of some rows alone if these are given."""
+    rows = torch.arange(len(features), device=features.device) if rows is None else rows
+    indices = torch.empty((len(rows), k), dtype=torch.int64, device=features.device)
+    similarities = torch.empty((len(rows), k), dtype=torch.float32, device=features.device)
+    lowest = torch.empty(len(rows), dtype=torch.float32, device=features.device)
+    for start, block in similarity_blocks(features[rows], features, memory=memory):
+        part = slice(start, start + len(block))
+        if farthest:
+            lowest[part] = block.amin(dim=1)
+        place = torch.arange(len(block), device=block.device), rows[part]
+        own = block[place]
+        block[place] = torch.inf
+        best, where = torch.topk(block, k, dim=1)
+        best[:, 0] = own
+        indices[part], similarities[part] = where, best
+    return Neighbors(indices, similarities, lowest if farthest else None)
+
+
+def _by_half(features: Tensor, k: int, memory: int) -> Neighbors:
+    """The product in float16, its best candidates multiplied again in float32, each row proven.
+
+    With g the rounded rows and e = f - g, a similarity differs from its rounded one by at most
+    |g_i| |e_j| + |e_i| |g_j| + |e_i| |e_j|, and by the rounding of the product itself. A row is right
+    if its k-th similarity is above all that the candidates left out can have.
+    """
+    n = len(features)
+    width = min(n, 2 * k + 32)
+    rounded = features.half()
+    errors = (features - rounded.float()).norm(dim=1)
+    size, error = rounded.float().norm(dim=1).max(), errors.max()
+    indices = torch.empty((n, k), dtype=torch.int64, device=features.device)
+    similarities = torch.empty((n, k), dtype=torch.float32, device=features.device)
+    proven = torch.empty(n, dtype=torch.bool, device=features.device)
+    for start, block in similarity_blocks(rounded, rounded, memory=memory):
+        part = slice(start, start + len(block))
+        rows = torch.arange(start, start + len(block), device=block.device)
+        block[rows - start, rows] = torch.inf
+        best, where = torch.topk(block, width, dim=1)
+        exact = torch.bmm(features[where], features[part, :, None])[:, :, 0]
+        own = exact[:, 0].clone()
+        exact[:, 0] = torch.inf
+        values, order = torch.topk(exact, k, dim=1)
+        left_out = best[:, -1].float()
+        left_out = left_out + size * errors[part] + size * error + errors[part] * error
+        # 11 significant bits a number, and sums of D products in float32
+        left_out = left_out + left_out.abs() * 2**-10 + features.shape[1] * 2**-23
+        proven[part] = values[:, -1] >= left_out if width < n else True
+        values[:, 0] = own
+        indices[part], similarities[part] = where.gather(1, order), values
+    doubtful = torch.nonzero(~proven).flatten()
+    if len(doubtful):
+        again = _by_product(features, k, memory, rows=doubtful)
+        indices[doubtful], similarities[doubtful] = again.indices, again.similarities
+    return Neighbors(indices, similarities)
+
+
+def _by_bound(
+    features: Tensor, k: int, memory: int, *, always: bool, farthest: bool
+) -> Neighbors | None:
+    """The pruned search, or None where it does not pay or numba is not at hand."""
+    if importlib.util.find_spec("numba") is None or features.device.type != "cpu":
+        if always:
+            raise ConfigError("the search 'pruned' needs numba and features on the CPU; use 'product'")
+        return None
+    from gracl import _search_pruned
+
+    plan = _search_pruned.plan(features, k, always=always)
+    if plan is None:
+        return None
+    indices, similarities = _search_pruned.search(features, k, plan.directions, memory=memory)
+    lowest = _search_pruned.farthest(features, plan.directions, memory=memory) if farthest else None
+    return Neighbors(indices, similarities, lowest)

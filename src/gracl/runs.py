@@ -31,20 +31,29 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
+from scipy import sparse
 from torch import Tensor
 
 from gracl import training
 from gracl.clustering import Labels, health
-from gracl.config import Config, ModelConfig, differences
+from gracl.config import Config, DataConfig, MethodConfig, ModelConfig, differences
+from gracl.data.pairs import links_of, read_links
 from gracl.data.records import Dataset, Records
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import ConfigError, DataError, RunError, WeightsError
 from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
 from gracl.extraction import extract
+from gracl.links import Links
 from gracl.models.embedder import Embedder
 from gracl.training import Epoch, Progress, Snapshot
 
-MAY_CHANGE = {"train.epochs", "train.device", "train.threads", "train.extract_batch"}
+MAY_CHANGE = {
+    "train.epochs",
+    "train.device",
+    "train.threads",
+    "train.extract_batch",
+    "train.memory",
+}
 """Settings that a continued run may change: how long and on what it runs, not what it computes."""
 MAY_CHANGE_SECTIONS = {"evaluate"}
 
@@ -122,6 +131,7 @@ def train(
     dataset: Dataset,
     out: str | Path,
     *,
+    links: str | Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -135,6 +145,8 @@ def train(
         dataset: what `gracl.load_dataset` gives.
         out: the run's folder. One that holds an unfinished run with the same settings and images is
             continued from its last whole epoch; a finished one is returned as it is.
+        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
+            What follows from the records (`data.link_sequences`, `data.separate_boxes`) is added.
         on_epoch: called after each epoch, once its checkpoint is on disk.
         progress: called with (stage, done, total).
 
@@ -148,15 +160,15 @@ def train(
             f"{dataset.name} has no training images, only query and gallery. Give a folder of images "
             "to learn from, or name one 'train'"
         )
-    decoding = (lambda done, total: progress("decode", done, total)) if progress else None
     images = open_store(
         dataset.train.unlabelled(),
         size=config.model.size,
         on_bad=config.data.on_bad,
-        progress=decoding,
+        progress=training.stage(progress, "decode"),
     )
     training.require_enough(images, config)
-    snapshot = _open(folder, config, dataset, images)
+    known = known_links(images.records, config.data, table=links, root=dataset.root)
+    snapshot = _open(folder, config, dataset, images, known)
     done = snapshot.epoch if snapshot else 0
     # The last line of the log is written last. The model's file alone proves nothing: it may be that
     # of a shorter run that is being continued.
@@ -171,18 +183,81 @@ def train(
     model.to(training.choose_device(config.train.device))
     if snapshot is None:
         training.initialise(model, images, config)
-        before = _scores(model, dataset, images, config)
+        before = _scores(model, dataset, images, config, known)
         _append(folder / "log.jsonl", {"event": "start", **_versions(), "before": before})
-    for epoch in training.fit(model, images, config, resume=snapshot, progress=progress):
+    for epoch in training.fit(model, images, config, links=known, resume=snapshot, progress=progress):
         _append(folder / "log.jsonl", _epoch_line(epoch))
         write_labels(folder / "labels.csv", images.records, epoch.labels)
         save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
         if on_epoch is not None:
             on_epoch(epoch)
-    after = _scores(model, dataset, images, config, labels_to=folder / "labels.csv")
+    after = _scores(model, dataset, images, config, known, labels_to=folder / "labels.csv")
     save_model(folder / "model.safetensors", model, config.model)
     _append(folder / "log.jsonl", {"event": "end", "after": after})
     return Run(folder)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Images clustered by a model."""
+
+    records: Records
+    """The images that could be read."""
+    labels: Labels
+    """(N,) the cluster of each; `OUTLIER` is none."""
+    distance: sparse.csr_array
+    """(N, N) the Jaccard distances that the clusters rest on."""
+    links: Links
+    """What they honour."""
+    method: MethodConfig
+    """How they were made."""
+
+
+def cluster_images(
+    model: Embedder,
+    dataset: Dataset,
+    config: Config,
+    *,
+    links: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Clustering:
+    """Clusters the training images of a data set by a model; identities are not read.
+
+    Args:
+        model: on the device to use.
+        dataset: what `gracl.load_dataset` gives.
+        config: data, method and train are read.
+        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
+        progress: called with (stage, done, total).
+    """
+    images = open_store(
+        dataset.train.unlabelled(),
+        size=model.size,
+        on_bad=config.data.on_bad,
+        progress=training.stage(progress, "decode"),
+    )
+    known = known_links(images.records, config.data, table=links, root=dataset.root)
+    training.forecast_labels(len(images), model.dim, config).announce()
+    features = extract(
+        model,
+        images,
+        batch_size=config.train.extract_batch,
+        progress=training.stage(progress, "extract"),
+    )
+    method = training.build_method(config.method, links=known, memory=config.train.memory)
+    labels, distance = method.label(features)
+    return Clustering(images.records, labels, distance, known, config.method)
+
+
+def known_links(
+    records: Records, settings: DataConfig, *, table: str | Path | None, root: Path
+) -> Links:
+    """Links from a file, if there is one, and those that the settings take from the records."""
+    told = links_of(records, sequences=settings.link_sequences, boxes=settings.separate_boxes)
+    if table is None:
+        return told
+    read = read_links(table, records, root=root)
+    return Links(np.concatenate([told.must, read.must]), np.concatenate([told.cannot, read.cannot]))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -290,7 +365,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 # -- beginning and continuing ---------------------------------------------------------------------
 
 
-def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) -> Snapshot | None:
+def _open(
+    folder: Path, config: Config, dataset: Dataset, images: ImageStore, links: Links
+) -> Snapshot | None:
     """Makes the folder of a new run, or checks that this one may be continued, and reads where."""
     about = {
         "name": dataset.name,
@@ -299,6 +376,7 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
         "images": len(images),
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
         "fingerprint": _fingerprint(dataset.root, images.records),
+        "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
     }
     settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"
     if not checkpoint.is_file():  # nothing was learnt yet, so nothing ties it to its settings
@@ -321,6 +399,11 @@ def _open(folder: Path, config: Config, dataset: Dataset, images: ImageStore) ->
             f"{folder} was begun with {known['images']} images of {known['root']}; now there are "
             f"{about['images']} of {about['root']}, and they are not the same. Give another --out "
             "to train on these"
+        )
+    if known.get("links", about["links"]) != about["links"]:  # runs of gracl 0.1 before links: none
+        raise RunError(
+            f"{folder} was begun with other links. Continue it with the file of --links that it began "
+            "with, or give another --out"
         )
     return load_snapshot(checkpoint)
 
@@ -378,21 +461,18 @@ def _scores(
     dataset: Dataset,
     images: ImageStore,
     config: Config,
+    links: Links,
     *,
     labels_to: Path | None = None,
 ) -> dict[str, Any]:
     """Clusters by the model as it is, and what the truth says of them and of retrieval, if known."""
-    method = training.build_method(config.method)
+    method = training.build_method(config.method, links=links, memory=config.train.memory)
     features = extract(model, images, batch_size=config.train.extract_batch)
     labels, _ = method.label(features)
     if labels_to is not None:
         write_labels(labels_to, images.records, labels)
     found: dict[str, Any] = {"clusters": dataclasses.asdict(health(labels))}
-    place = {
-        (record.path, record.box): label for record, label in zip(images.records, labels, strict=True)
-    }
-    truth = Records(tuple(r for r in dataset.train if (r.path, r.box) in place))
-    agreed = agreement_with_truth(np.array([place[r.path, r.box] for r in truth]), truth)
+    agreed = agreement_with_truth(labels, images.records, dataset.train)
     if agreed is not None:
         found["agreement"] = dataclasses.asdict(agreed)
     if can_be_scored(dataset):

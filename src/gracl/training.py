@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gracl import forecast, jaccard
 from gracl.clustering import Health, Labels, health
 from gracl.config import Config, MethodConfig, ModelConfig, TrainConfig
 from gracl.data.augment import augment
@@ -20,6 +21,8 @@ from gracl.data.sampler import ClusterSampler
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import ConfigError, DataError, NonFiniteLoss
 from gracl.extraction import extract
+from gracl.forecast import Forecast
+from gracl.links import Links
 from gracl.methods import METHODS, Method
 from gracl.models.batchnorm import calibrate, forward_in_groups
 from gracl.models.embedder import Embedder, build_embedder
@@ -83,10 +86,19 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> Embedder:
         )
 
 
-def build_method(config: MethodConfig) -> Method:
-    """The method of these settings."""
+def build_method(
+    config: MethodConfig, *, links: Links | None = None, memory: float = TrainConfig.memory
+) -> Method:
+    """The method of these settings.
+
+    Args:
+        config: which method, and its settings.
+        links: pairs of rows that must, or cannot, share a cluster.
+        memory: GiB that one block of similarities may take.
+    """
     settings = dataclasses.asdict(config)
-    return METHODS[settings.pop("name")](**settings)
+    method = METHODS[settings.pop("name")]
+    return method(**settings, links=links, memory=int(memory * forecast.GIB))
 
 
 def choose_device(name: str) -> torch.device:
@@ -120,6 +132,18 @@ def require_enough(images: ImageStore, config: Config) -> None:
         )
 
 
+def forecast_labels(n: int, dimensions: int, config: Config) -> Forecast:
+    """What an epoch's labels of so many images will need, its features among it."""
+    method = config.method
+    return jaccard.forecast_distance(
+        n,
+        dimensions,
+        k=max(method.k1, method.k2),
+        memory=int(config.train.memory * forecast.GIB),
+        remedy="Lower train.memory or method.k1, or train on fewer images",
+    )
+
+
 def initialise(model: Embedder, images: ImageStore, config: Config) -> None:
     """Gives a network of random weights running statistics of the data.
 
@@ -143,6 +167,7 @@ def fit(
     images: Records | ImageStore,
     config: Config,
     *,
+    links: Links | None = None,
     resume: Snapshot | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Epoch]:
@@ -153,6 +178,7 @@ def fit(
         images: what to learn from. Identities are not read, whether there are any or not.
         config: all settings; the loop reads data, method, sampler, augment and train. Device and
             threads are the caller's to choose (`choose_device`, `use_threads`).
+        links: pairs of images, by their place in the store, that must or cannot share a cluster.
         resume: continue after this snapshot of a run with the same settings and images; the result
             is the same, bit for bit on a CPU, as that of a run that was never stopped.
         progress: called with (stage, done, total).
@@ -161,6 +187,8 @@ def fit(
         ClusterCollapse: nothing to learn from at the start of an epoch.
         NonFiniteLoss: before the optimiser would have stepped on it.
         DataError: too few images, or a store of another size than the model's.
+        LinkConflict: links that contradict each other.
+        OutOfMemory: making the labels will not fit.
     """
     if isinstance(images, Records):
         images = open_store(images, size=model.size, on_bad=config.data.on_bad)
@@ -171,7 +199,8 @@ def fit(
         )
     require_enough(images, config)
     settings = config.train
-    method = build_method(config.method)
+    method = build_method(config.method, links=links, memory=settings.memory)
+    forecast_labels(len(images), model.dim, config).announce()
     optimizer = torch.optim.Adam(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
@@ -197,7 +226,7 @@ def fit(
                 model,
                 images,
                 batch_size=settings.extract_batch,
-                progress=_stage(progress, "extract"),
+                progress=stage(progress, "extract"),
             )
         with _timed(seconds, "label"):
             labels = method.start_epoch(features)
@@ -329,8 +358,9 @@ def _restore(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _stage(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(stage, done, total)
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """The progress of one stage, called with (done, total)."""
+    return None if progress is None else lambda done, total: progress(name, done, total)
 
 
 @contextmanager

@@ -23,10 +23,19 @@ from scipy import sparse
 from torch import Tensor
 
 from gracl import neighbors
-from gracl.clustering import OUTLIER, Labels, cluster, outliers_as_singletons, require_clusters
+from gracl.clustering import (
+    OUTLIER,
+    Algorithm,
+    Labels,
+    cluster,
+    outliers_as_singletons,
+    require_clusters,
+)
 from gracl.errors import ConfigError, did_you_mean
-from gracl.jaccard import jaccard_distance
+from gracl.jaccard import jaccard_from_neighbors
+from gracl.links import Links
 from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster, turns
+from gracl.neighbors import Neighbors
 
 Relation = Literal["cosine", "jaccard"]
 Intra = Literal["mean", "min"]
@@ -56,6 +65,9 @@ class GRACL:
         temperature: of both contrasts.
         inter_weight, intra_weight, centroid_weight: of the losses; a centroid weight above 0 adds a
             contrast with the clusters' means.
+        clustering: how distances become clusters (see `gracl.cluster`).
+        search: how neighbours are found (see `gracl.neighbors.search`).
+        links: pairs of images that must, or cannot, share a cluster.
         memory: bytes that one block of similarities may take.
     """
 
@@ -80,16 +92,21 @@ class GRACL:
         inter_weight: float = 0.5,
         intra_weight: float = 0.5,
         centroid_weight: float = 0.0,
+        clustering: Algorithm = "dbscan",
+        search: neighbors.Algorithm = "auto",
+        links: Links | None = None,
         memory: int = neighbors.MEMORY,
     ) -> None:
         choices = (relation, Relation), (intra, Intra), (update, Update), (start, Start)
-        for value, kind in (*choices, (negatives, Negatives), (outliers, Outliers)):
+        further = (negatives, Negatives), (outliers, Outliers), (clustering, Algorithm)
+        for value, kind in (*choices, *further, (search, neighbors.Algorithm)):
             if value not in get_args(kind):
                 raise ConfigError(f"'{value}' is no choice; {did_you_mean(value, get_args(kind))}")
         self.k1, self.k2, self.eps, self.min_samples = k1, k2, eps, min_samples
         self.relation, self.inter_nearest, self.intra = relation, inter_nearest, intra
         self.update_rule, self.start, self.negatives = update, start, negatives
         self.outliers, self.temperature, self.budget = outliers, temperature, memory
+        self.clustering, self.search, self.links = clustering, search, links
         self.weights = {"inter": inter_weight, "intra": intra_weight, "centroid": centroid_weight}
         self.momentum = {
             "inter": inter_momentum,
@@ -113,25 +130,46 @@ class GRACL:
             ClusterCollapse: fewer than two clusters, so there is nothing to contrast.
         """
         features = features.float()
-        labels, distance = self.label(features)
+        found = self.find_neighbors(features)
+        labels, distance = self.label(features, found)
         labels = require_clusters(labels)
         if self.outliers == "singletons":
             labels = outliers_as_singletons(labels)
-        inter, intra = self.relations(features, labels, distance)
+        inter, intra = self.relations(features, labels, distance, found)
         self.banks = self.remember(features, torch.from_numpy(labels), inter, intra)
         return labels
 
-    def label(self, features: Tensor) -> tuple[Labels, sparse.csr_array]:
+    def find_neighbors(self, features: Tensor) -> Neighbors:
+        """The neighbours of all images that the Jaccard distance needs."""
+        k = max(self.k1, self.k2)
+        return neighbors.search(features, k, algorithm=self.search, memory=self.budget)
+
+    def label(
+        self, features: Tensor, found: Neighbors | None = None
+    ) -> tuple[Labels, sparse.csr_array]:
         """(N,) pseudo labels, which may all be outliers, and the Jaccard distances they rest on."""
-        distance = jaccard_distance(features, k1=self.k1, k2=self.k2, memory=self.budget)
-        return cluster(distance, eps=self.eps, min_samples=self.min_samples), distance
+        found = found or self.find_neighbors(features)
+        distance = jaccard_from_neighbors(features, found, k1=self.k1, k2=self.k2)
+        labels = cluster(
+            distance,
+            algorithm=self.clustering,
+            eps=self.eps,
+            min_samples=self.min_samples,
+            links=self.links,
+        )
+        return labels, distance
 
     def relations(
-        self, features: Tensor, labels: Labels, distance: sparse.csr_array
+        self,
+        features: Tensor,
+        labels: Labels,
+        distance: sparse.csr_array,
+        found: Neighbors | None = None,
     ) -> tuple[Tensor, Tensor]:
         """R_inter and R_intra of all images, (N,) each; those of outliers mean nothing.
 
-        Over the whole data set, and without an N x N matrix.
+        Over the whole data set, and without an N x N matrix. An image that has its nearest foreign
+        images among its known neighbours is not searched for again.
         """
         others = (labels != OUTLIER) | (self.outliers == "others")
         if self.relation == "jaccard":
@@ -142,7 +180,12 @@ class GRACL:
         y, counts_as_other = (torch.from_numpy(a).to(features.device) for a in (labels, others))
         if self.inter_nearest:
             inter_scores = neighbors.mean_of_nearest_foreign(
-                features, y, self.inter_nearest, counts_as_other=counts_as_other, memory=self.budget
+                features,
+                y,
+                self.inter_nearest,
+                counts_as_other=counts_as_other,
+                known=found if found is not None and found.recall == 1 else None,
+                memory=self.budget,
             )
         else:
             inter_scores = mean_foreign_cosine(features, y, counts_as_other)

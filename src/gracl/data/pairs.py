@@ -1,0 +1,82 @@
+"""Which images must, or cannot, be the same: from a person's decisions and from the records."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from gracl.data.records import Records
+from gracl.errors import DataError
+from gracl.links import Links, cannot_within, must_within
+
+COLUMNS = ("first", "second", "link")
+KINDS = ("must", "cannot")
+
+
+def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -> Links:
+    """Pairs of records from a CSV with the columns `first`, `second` and `link` (must or cannot).
+
+    Args:
+        table: the file. An image is named by its path, absolute or below `root`. Pairs that name an
+            image which is not among the records are an error, since a link that is passed over in
+            silence is not honoured.
+        records: the images that will be clustered, in this order.
+        root: the folder that paths are relative to.
+
+    Raises:
+        DataError: the file, a column, a kind or an image is not what it should be.
+    """
+    table, root = Path(table), Path(root)
+    place: dict[Path, list[int]] = {}
+    for number, record in enumerate(records):
+        place.setdefault(record.path.absolute(), []).append(number)
+
+    def find(name: str, line: int) -> int:
+        found = place.get((root / name).absolute(), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise DataError(
+                f"{table}, line {line}: {name} holds {len(found)} crops, so the path alone does not "
+                "say which one is meant. Save the crops as files of their own to link them"
+            )
+        raise DataError(
+            f"{table}, line {line}: {name} is not among the {len(records)} images below {root}. "
+            "Write paths as in metadata.csv or labels.csv"
+        )
+
+    pairs: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            if not set(COLUMNS) <= set(rows.fieldnames or ()):
+                raise DataError(
+                    f"{table} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; expected "
+                    f"{', '.join(COLUMNS)}"
+                )
+            for row in rows:
+                if row["link"] not in KINDS:
+                    raise DataError(
+                        f"{table}, line {rows.line_num}: link is {row['link']!r}; expected must or "
+                        "cannot"
+                    )
+                first, second = (find(row[name] or "", rows.line_num) for name in COLUMNS[:2])
+                pairs[row["link"]].append((first, second))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read the links in {table}: {error}") from error
+    return Links(*(np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in KINDS))
+
+
+def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) -> Links:
+    """Links that follow from what is known of the images.
+
+    Args:
+        records: the images that will be clustered.
+        sequences: images of one sequence (a tracklet, a burst) must share a cluster.
+        boxes: two crops of one picture cannot share a cluster.
+    """
+    in_sequence = records.values("sequence") if sequences else []
+    in_picture = [r.path if r.box is not None else None for r in records] if boxes else []
+    return Links(must_within(in_sequence), cannot_within(in_picture))

@@ -1,0 +1,293 @@
+"""Pairs of images that must, or cannot, share a cluster: tracklets, boxes of one frame, decisions.
+
+Works on the labels of any clustering algorithm and on the graph of distances that they rest on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from gracl.errors import LinkConflict, ShapeError
+
+OUTLIER = -1
+"""The label of an image that belongs to no cluster."""
+
+Labels = NDArray[np.int64]
+Pairs = NDArray[np.int64]
+
+SHOWN = 10
+"""Contradictions that an error spells out."""
+
+
+def _no_pairs() -> Pairs:
+    return np.zeros((0, 2), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Links:
+    """Pairs of row numbers; the order within a pair, and among pairs, means nothing.
+
+    >>> len(Links(must=np.array([[0, 1], [1, 2]])))
+    2
+    """
+
+    must: Pairs = field(default_factory=_no_pairs)
+    """(M, 2) pairs that share a cluster; whoever is linked through others is linked too."""
+    cannot: Pairs = field(default_factory=_no_pairs)
+    """(K, 2) pairs that do not."""
+
+    def __post_init__(self) -> None:
+        for name in ("must", "cannot"):
+            pairs = np.asarray(getattr(self, name))
+            if pairs.size == 0:
+                pairs = _no_pairs()
+            if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+                raise ShapeError(
+                    f"{name}-links have shape {pairs.shape} and type {pairs.dtype}; expected (M, 2) "
+                    "whole numbers, the rows of two images each"
+                )
+            alone = pairs[pairs[:, 0] == pairs[:, 1]]
+            if len(alone):
+                raise ShapeError(f"a {name}-link names row {alone[0, 0]} twice; it needs two images")
+            object.__setattr__(self, name, pairs.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.must) + len(self.cannot)
+
+
+def must_within(groups: Sequence[Hashable | None]) -> Pairs:
+    """Must-links that hold the members of each group together; None is no group.
+
+    >>> must_within(["t1", None, "t1", "t2", "t1"]).tolist()
+    [[0, 2], [2, 4]]
+    """
+    chains = (pairwise(rows) for rows in _members(groups))
+    return _pairs(pair for chain in chains for pair in chain)
+
+
+def cannot_within(groups: Sequence[Hashable | None]) -> Pairs:
+    """Cannot-links between all members of each group; None is no group.
+
+    >>> cannot_within(["frame 1", "frame 1", None, "frame 1"]).tolist()
+    [[0, 1], [0, 3], [1, 3]]
+    """
+    return _pairs(pair for rows in _members(groups) for pair in combinations(rows, 2))
+
+
+def honour(
+    labels: Labels,
+    distance: sparse.csr_array,
+    links: Links,
+    *,
+    names: Sequence[str] | None = None,
+) -> Labels:
+    """The labels, changed as far as the links ask and no further.
+
+    1. Must-linked images share a cluster, even where none of them was in one. A cluster that holds one
+       of them takes the others in, and clusters that a must-link joins become one.
+    2. Cannot-linked images never share a cluster. Where the algorithm and rule 1 put two together, that
+       cluster is taken apart and put together again: must-linked images first, then along its stored
+       pairs in order of rising distance (then of row and column), each pair left out that would
+       bring two cannot-linked images together. Single images that this leaves become outliers.
+    3. All other clusters stay as they are. Clusters are numbered by their first image if any changed.
+
+    Args:
+        labels: (N,) of any algorithm; `OUTLIER` is none.
+        distance: (N, N) the symmetric graph that the labels rest on.
+        links: pairs of its rows.
+        names: of the images, for the error.
+
+    Raises:
+        LinkConflict: images that cannot share a cluster are must-linked, by themselves or through
+            others. Each pair is named with what links it.
+
+    >>> chain = sparse.csr_array(np.array([[0, .1, 0], [.1, 0, .2], [0, .2, 0]], dtype=np.float32))
+    >>> honour(np.array([0, 0, 0]), chain, Links(cannot=np.array([[0, 2]]))).tolist()
+    [0, 0, -1]
+    """
+    n = len(labels)
+    _require_rows(links, n)
+    if not len(links):
+        return labels
+    groups = _components(n, links.must)
+    _require_consistent(links, groups, names)
+    wanted = _take_in(labels, groups)
+    at_odds = wanted[links.cannot[:, 0]] == wanted[links.cannot[:, 1]]
+    at_odds &= wanted[links.cannot[:, 0]] != OUTLIER
+    broken = np.unique(wanted[links.cannot[at_odds, 0]])
+    if len(broken):
+        wanted = _rebuild(wanted, broken, groups, distance, links)
+    return wanted if np.array_equal(wanted, labels) else number_by_first(wanted)
+
+
+def number_by_first(labels: Labels) -> Labels:
+    """Renumbers clusters 0, 1, ... in the order of their first image; outliers stay.
+
+    >>> number_by_first(np.array([7, -1, 2, 7])).tolist()
+    [0, -1, 1, 0]
+    """
+    result = np.full(len(labels), OUTLIER, dtype=np.int64)
+    inside = labels != OUTLIER
+    _, first, inverse = np.unique(labels[inside], return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    result[inside] = order[inverse]
+    return result
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+def _take_in(labels: Labels, groups: Labels) -> Labels:
+    """Rule 1: clusters and must-linked groups that share an image become one."""
+    n = len(labels)
+    linked = np.bincount(groups)[groups] > 1
+    # Images, clusters and groups are nodes of one graph; what hangs together is a cluster.
+    clustered = labels != OUTLIER
+    rows = np.concatenate([np.flatnonzero(clustered), np.flatnonzero(linked)])
+    n_clusters = int(labels.max(initial=OUTLIER)) + 1
+    nodes = n + np.concatenate([labels[clustered], n_clusters + groups[linked]])
+    edges = np.stack([rows, nodes], axis=1)
+    together = _components(n + n_clusters + n, edges)[:n]
+    return np.where(clustered | linked, together, OUTLIER)
+
+
+def _rebuild(
+    labels: Labels, broken: Labels, groups: Labels, distance: sparse.csr_array, links: Links
+) -> Labels:
+    """Rule 2 for the clusters that are at odds with a cannot-link."""
+    inside = np.isin(labels, broken)
+    parts = _Forest(groups, links.cannot)
+    for row, column in _pairs_by_distance(distance, labels, inside):
+        parts.join(row, column)
+    result = labels.copy()
+    roots = np.array([parts.root(int(group)) for group in groups[inside]], dtype=np.int64)
+    alone = np.bincount(roots)[roots] == 1
+    result[inside] = np.where(alone, OUTLIER, labels.max() + 1 + roots)
+    return result
+
+
+def _pairs_by_distance(
+    distance: sparse.csr_array, labels: Labels, inside: NDArray[np.bool_]
+) -> Iterable[tuple[int, int]]:
+    """Stored pairs within the clusters to rebuild, nearest first, each once."""
+    rows = np.repeat(np.arange(len(labels)), np.diff(distance.indptr))
+    columns = distance.indices.astype(np.int64)
+    kept = inside[rows] & (labels[rows] == labels[columns]) & (rows < columns)
+    rows, columns, near = rows[kept], columns[kept], distance.data[kept]
+    order = np.lexsort((columns, rows, near))
+    return zip(rows[order].tolist(), columns[order].tolist(), strict=True)
+
+
+class _Forest:
+    """Sets of images that grow by joining, unless a cannot-link keeps two apart."""
+
+    def __init__(self, groups: Labels, cannot: Pairs) -> None:
+        self.group = groups.tolist()
+        self.parent = list(range(len(groups)))
+        self.enemies: defaultdict[int, set[int]] = defaultdict(set)
+        for a, b in groups[cannot].tolist():
+            self.enemies[a].add(b)
+            self.enemies[b].add(a)
+
+    def root(self, node: int) -> int:
+        parent = self.parent
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    def join(self, row: int, column: int) -> None:
+        a, b = self.root(self.group[row]), self.root(self.group[column])
+        if a == b or b in self.enemies.get(a, ()):
+            return
+        if len(self.enemies.get(a, ())) < len(self.enemies.get(b, ())):
+            a, b = b, a
+        self.parent[b] = a
+        # Enemies are always roots, and know their enemies: whoever feared b now fears a.
+        for enemy in self.enemies.pop(b, ()):
+            self.enemies[enemy].discard(b)
+            self.enemies[enemy].add(a)
+            self.enemies[a].add(enemy)
+
+
+# -- contradictions -------------------------------------------------------------------------------
+
+
+def _require_rows(links: Links, n: int) -> None:
+    for name, pairs in (("must", links.must), ("cannot", links.cannot)):
+        outside = pairs[(pairs < 0) | (pairs >= n)]
+        if len(outside):
+            raise ShapeError(f"a {name}-link names row {outside[0]}; expected rows from 0 to {n - 1}")
+
+
+def _require_consistent(links: Links, groups: Labels, names: Sequence[str] | None) -> None:
+    within = groups[links.cannot[:, 0]] == groups[links.cannot[:, 1]]
+    if not within.any():
+        return
+    wrong = np.unique(np.sort(links.cannot[within], axis=1), axis=0)
+    graph = defaultdict(list)
+    for a, b in links.must.tolist():
+        graph[a].append(b)
+        graph[b].append(a)
+
+    def named(row: int) -> str:
+        return f"row {row}" if names is None else names[row]
+
+    lines = [
+        f"{named(a)} and {named(b)} cannot share a cluster, and must: "
+        + " = ".join(named(row) for row in _chain(graph, a, b))
+        for a, b in wrong[:SHOWN].tolist()
+    ]
+    more = f"; and {len(wrong) - SHOWN} more pairs" if len(wrong) > SHOWN else ""
+    raise LinkConflict(
+        f"{len(wrong)} pairs of images are linked both ways. {'; '.join(lines)}{more}. Remove the "
+        "cannot-link, or one of the must-links between"
+    )
+
+
+def _chain(graph: dict[int, list[int]], start: int, goal: int) -> list[int]:
+    """The fewest must-links from one image to another."""
+    came_from = {start: start}
+    waiting = deque([start])
+    while goal not in came_from:
+        row = waiting.popleft()
+        for other in graph[row]:
+            if other not in came_from:
+                came_from[other] = row
+                waiting.append(other)
+    chain = [goal]
+    while chain[-1] != start:
+        chain.append(came_from[chain[-1]])
+    return chain[::-1]
+
+
+# -- small parts ----------------------------------------------------------------------------------
+
+
+def _members(groups: Sequence[Hashable | None]) -> list[list[int]]:
+    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        if group is not None:
+            members[group].append(row)
+    return list(members.values())
+
+
+def _pairs(pairs: Iterable[tuple[int, int]]) -> Pairs:
+    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def _components(n: int, edges: Pairs) -> Labels:
+    """(n,) the connected component of each node."""
+    ones = np.ones(len(edges), dtype=np.int8)
+    graph = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n))
+    found: Labels = connected_components(graph, directed=False)[1].astype(np.int64)
+    return found

@@ -1,0 +1,84 @@
+import logging
+import time
+
+import pytest
+import torch
+
+from gracl import forecast, jaccard
+from gracl.config import EvaluateConfig
+from gracl.errors import GraclError, OutOfMemory
+from gracl.evaluation import forecast_scores
+from gracl.forecast import GIB, Forecast, available_memory, product_seconds, require_memory
+from gracl.jaccard import forecast_distance, jaccard_distance
+from naive import make_features
+
+
+def test_what_fits_is_announced_only_where_it_is_big(caplog):
+    caplog.set_level(logging.INFO, logger="gracl")
+    Forecast("a small stage", seconds=2, memory=1000, remedy="").announce()
+    assert not caplog.messages
+    Forecast("a long stage", seconds=200, memory=1000, remedy="").announce()
+    Forecast("a very long stage", seconds=9000, memory=2**28, remedy="").announce()
+    assert caplog.messages == [
+        "a long stage: about 3 min and 0.0 GiB",
+        "a very long stage: about 2.5 h and 0.2 GiB",
+    ]
+
+
+def test_what_does_not_fit_is_refused_with_the_setting_to_change(monkeypatch):
+    monkeypatch.setattr(forecast, "available_memory", lambda: 10 * GIB)
+    require_memory("it", 9 * GIB, "")
+    stage = Forecast("the labels of 9 images", seconds=1, memory=20 * GIB, remedy="Lower train.memory")
+    with pytest.raises(OutOfMemory, match=r"of 9 images needs 20.0 GiB and 10.0 .* Lower train.memory"):
+        stage.announce()
+    assert issubclass(OutOfMemory, MemoryError)
+    assert issubclass(OutOfMemory, GraclError)
+
+
+def test_a_container_bounds_what_is_available(monkeypatch):
+    free = available_memory()
+    assert free > 0
+    numbers = {"/sys/fs/cgroup/memory.max": 5000, "/sys/fs/cgroup/memory.current": 2000}
+    monkeypatch.setattr(forecast, "_number_in", numbers.get)
+    assert available_memory() == 3000
+    monkeypatch.setattr(forecast, "_number_in", lambda _: None)
+    assert available_memory() > 3000
+
+
+def test_product_seconds_are_those_of_a_product():
+    a = torch.ones(1500, 1500)
+    a @ a
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    assert 0.1 < product_seconds(1500**3) / min(times) < 10
+
+
+def test_forecasts_grow_with_the_data_and_shrink_with_the_budget():
+    def labels(n, memory=2**28):
+        return forecast_distance(n, 2048, k=30, memory=memory, remedy="")
+
+    assert labels(100_000).seconds > 50 * labels(10_000).seconds
+    assert labels(100_000).memory > 4 * labels(10_000).memory
+    assert labels(100_000, 2**20).memory < labels(100_000).memory
+    assert not labels(1000).is_big
+
+    def scores(n, **settings):
+        return forecast_scores(n, 5 * n, 2048, EvaluateConfig(**settings))
+
+    assert scores(1000).seconds < scores(1000, expand=5).seconds < scores(1000, rerank=True).seconds
+    assert scores(50_000).memory < scores(50_000, tpr=True).memory
+    assert scores(50_000, memory=0.01).memory < scores(50_000).memory
+    assert scores(1000, rerank=True).stage == "re-ranking 6000 images"
+
+
+def test_a_graph_that_does_not_fit_is_refused_before_it_is_filled(monkeypatch):
+    features = make_features(0)
+    monkeypatch.setattr(forecast, "available_memory", lambda: 1000)
+    for device in ("numba", "tensors"):
+        if device == "tensors":
+            monkeypatch.setattr(jaccard.importlib.util, "find_spec", lambda *_: None)
+        with pytest.raises(OutOfMemory, match=r"a graph of \d+ distances needs .* Lower method.k1"):
+            jaccard_distance(features, k1=10, k2=3)

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from gracl.data.pairs import links_of, read_links
+from gracl.data.records import Box, Record, Records
+from gracl.errors import DataError
+
+
+@pytest.fixture
+def records(tmp_path):
+    names = "a.jpg", "b.jpg", "deep/ü c.jpg"
+    crops = [Record(tmp_path / "frame.jpg", box=Box(i, 0, 9, 9), sequence="s1") for i in range(3)]
+    return Records((*(Record(tmp_path / name) for name in names), *crops))
+
+
+def written(folder, text):
+    table = folder / "links.csv"
+    table.write_text(text, encoding="utf-8")
+    return table
+
+
+def test_pairs_are_read_by_relative_and_absolute_paths(tmp_path, records):
+    rows = f"first,second,link\na.jpg,deep/ü c.jpg,must\n{tmp_path / 'b.jpg'},a.jpg,cannot\n"
+    links = read_links(written(tmp_path, rows), records, root=tmp_path)
+    assert links.must.tolist() == [[0, 2]]
+    assert links.cannot.tolist() == [[1, 0]]
+
+
+def test_a_table_without_rows_has_no_links(tmp_path, records):
+    links = read_links(written(tmp_path, "link,second,first\n"), records, root=tmp_path)
+    assert (len(links.must), len(links.cannot)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("first,second\na.jpg,b.jpg\n", "has the columns first, second; expected first, second, link"),
+        ("", "has the columns none"),
+        ("first,second,link\na.jpg,b.jpg,Must\n", "line 2: link is 'Must'; expected must or cannot"),
+        ("first,second,link\na.jpg,x.jpg,must\n", "line 2: x.jpg is not among the 6 images"),
+        ("first,second,link\na.jpg\n", "line 2: link is None"),
+        ("first,second,link\nframe.jpg,a.jpg,must\n", "frame.jpg holds 3 crops"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, records, text, message):
+    with pytest.raises(DataError, match=message):
+        read_links(written(tmp_path, text), records, root=tmp_path)
+
+
+def test_a_missing_file_is_named(records):
+    with pytest.raises(DataError, match=r"cannot read the links in nowhere\.csv"):
+        read_links(Path("nowhere.csv"), records)
+
+
+def test_sequences_and_boxes_are_linked_only_where_asked(records):
+    nothing = links_of(records)
+    assert (len(nothing.must), len(nothing.cannot)) == (0, 0)
+    assert links_of(records, sequences=True).must.tolist() == [[3, 4], [4, 5]]
+    apart = {tuple(sorted(pair)) for pair in links_of(records, boxes=True).cannot.tolist()}
+    assert apart == {(3, 4), (3, 5), (4, 5)}
