@@ -1,14 +1,25 @@
-"""What the benchmarks share: what a figure was measured on, and mean and spread over seeds."""
+"""What the benchmarks share: what a figure was measured on, seconds and memory, spread over seeds."""
 
 from __future__ import annotations
 
+import ctypes
+import json
+import math
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+LINUX = platform.system() == "Linux"
 
 
 def describe() -> dict[str, Any]:
@@ -26,6 +37,109 @@ def spread(values: list[float]) -> dict[str, float]:
     """Mean and sample standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": round(statistics.mean(values), 4), "std": round(deviation, 4)}
+
+
+@dataclass
+class Cost:
+    """What a stage took."""
+
+    cpu_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_gib: float = 0.0
+    """Highest resident memory above that at the start of the stage."""
+
+    def plain(self) -> dict[str, float]:
+        """Rounded, for a results file."""
+        return {
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "peak_gib_above_start": round(self.peak_gib, 3),
+        }
+
+
+@contextmanager
+def measured() -> Iterator[Cost]:
+    """Seconds and peak memory of what happens inside.
+
+    What was freed before goes back to the system first: it would be taken again unseen. Linux can
+    reset its peak; elsewhere the peak is that of the whole process, so a stage below it shows 0.
+    """
+    cost = Cost()
+    if LINUX:
+        if hasattr(ctypes.CDLL(None), "malloc_trim"):
+            ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    start = _status("VmRSS") if LINUX else _highest()
+    cpu, wall = time.process_time(), time.perf_counter()
+    yield cost
+    cost.cpu_seconds = time.process_time() - cpu
+    cost.seconds = time.perf_counter() - wall
+    cost.peak_gib = (_highest() - start) / 2**20
+
+
+def resident_peak() -> float:
+    """Highest resident memory of this process in GiB, since the last `measured` began."""
+    return _highest() / 2**20
+
+
+def command() -> str:
+    """What was typed."""
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def in_own_process(script: str, arguments: list[str]) -> dict[str, Any]:
+    """What a script prints as JSON on its last line, or that it died: of memory, most likely."""
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.splitlines() or [""]
+        return {"died": f"exit {done.returncode}: {lines[-1][:200]}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def fitted_exponent(sizes: list[float], values: list[float]) -> float:
+    """The e of value ~ size^e that fits best: the slope of the logarithms."""
+    x, y = [math.log(size) for size in sizes], [math.log(value) for value in values]
+    slope, _ = statistics.linear_regression(x, y)
+    return round(slope, 2)
+
+
+def save(name: str, content: dict[str, Any]) -> None:
+    """Writes results/NAME.json, headed by what it was measured on."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.write_text(json.dumps({**describe(), **content}, indent=1) + "\n")
+
+
+def repeated(action: Callable[[], Any], times: int = 3) -> tuple[Any, Cost]:
+    """The last result, the least seconds over a few runs (other work only adds), the highest peak."""
+    costs, result = [], None
+    for _ in range(times):
+        result = None  # or the next run would begin above it
+        with measured() as cost:
+            result = action()
+        costs.append(cost)
+    return result, Cost(
+        min(cost.cpu_seconds for cost in costs),
+        min(cost.seconds for cost in costs),
+        max(cost.peak_gib for cost in costs),
+    )
+
+
+def _highest() -> int:
+    """KiB."""
+    if LINUX:
+        return _status("VmHWM")
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest // 1024 if platform.system() == "Darwin" else highest  # bytes there
+
+
+def _status(name: str) -> int:
+    """KiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def _processor() -> str:

@@ -2,11 +2,11 @@
 
     python benchmarks/sweep.py [--real NAME=FOLDER ... --weights FILE]
 
-For each set of features: the ARI of the clusters at the suggested eps, at the default 0.6, and at the
-best eps of the grid, which only the truth tells. Drawn features of rising difficulty, and features of real
-images by a MobileNetV2 with the given weights. The rule was chosen with the truth of these sets in view
-(the alternatives tried were the greatest stability, silhouette, modularity and number of clusters), so
-this shows how it behaves and is no test of it.
+For each set of features: the ARI of the clusters at the suggested eps, at the default 0.6, and at
+the best eps of the grid, which only the truth tells. Drawn features of rising difficulty, and
+features of real images by a MobileNetV2 with the given weights. The rule was chosen with the truth
+of these sets in view (the alternatives tried were the greatest stability, silhouette, modularity
+and number of clusters), so this shows how it behaves and is no test of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import gracl
 from features import draw_features
 from gracl.sweep import GRID, sweep
 from measuring import describe
-from search import extracted
+from search import every_image, extracted
 
 RESULTS = Path(__file__).parent / "results" / "sweep.json"
 
@@ -61,12 +61,8 @@ def cases(real: list[str], weights: Path) -> Iterator[tuple[str, Tensor, NDArray
         yield f"drawn, spread {spread}", *draw_features(4000, spread=spread)
     for name, _, folder in (entry.partition("=") for entry in real):
         dataset = gracl.load_dataset(folder)
-        parts = {id(part): part for part in (dataset.train, *dataset.test)}
-        names = [
-            identity
-            for part in parts.values()
-            for identity in gracl.open_store(part, size=(128, 128)).records.values("identity")
-        ]
+        store = gracl.open_store(every_image(dataset), size=(128, 128))
+        names = store.records.values("identity")
         number = {name: place for place, name in enumerate(sorted({n for n in names if n}))}
         pids = np.array([number.get(name or "", -1) for name in names])
         yield f"real {name}", extracted(Path(folder), weights), pids

@@ -298,3 +298,99 @@ def generalized_mean(maps, p, epsilon=1e-6):
         cells = [max(float(x), epsilon) ** p for x in channel.ravel()]
         result.append((sum(cells) / len(cells)) ** (1 / p))
     return result
+
+
+# --- other clusterings, of the full matrix of distances -------------------------------------------
+
+
+def numbered(clusters, n):
+    """Labels of sets of images, numbered by first member; whoever is in none is -1."""
+    labels = [-1] * n
+    for number, members in enumerate(sorted(clusters, key=min)):
+        for i in members:
+            labels[i] = number
+    return labels
+
+
+def average_linkage(distances, eps, min_samples):
+    """Joins the two clusters of the least mean distance, until that is above eps."""
+    clusters = [{i} for i in range(len(distances))]
+    while len(clusters) > 1:
+        means = {
+            (a, b): sum(distances[i][j] for i in clusters[a] for j in clusters[b])
+            / (len(clusters[a]) * len(clusters[b]))
+            for a, b in combinations(range(len(clusters)), 2)
+        }
+        a, b = min(means, key=means.get)
+        if means[a, b] > eps:
+            break
+        clusters[a] |= clusters.pop(b)
+    return numbered([c for c in clusters if len(c) >= min_samples], len(distances))
+
+
+def mutual_reachability(distances, min_samples):
+    """Campello et al. 2013: the larger of the distance and of both core distances, itself included."""
+    n = len(distances)
+    core = [sorted(row)[min_samples - 1] if min_samples <= n else 1.0 for row in distances]
+    return [[max(core[i], core[j], distances[i][j]) for j in range(n)] for i in range(n)]
+
+
+def spanning_lengths(distances):
+    """Edges of a minimum spanning tree of all pairs, sorted: the same for each such tree (Prim)."""
+    outside = dict(enumerate(distances[0]))
+    del outside[0]
+    lengths = []
+    while outside:
+        nearest = min(outside, key=outside.get)
+        lengths.append(outside.pop(nearest))
+        for i in outside:
+            outside[i] = min(outside[i], distances[nearest][i])
+    return sorted(lengths)
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def closure(n, pairs):
+    """Sets of images that hang together through pairs."""
+    groups = [{i} for i in range(n)]
+    for a, b in pairs:
+        first = next(group for group in groups if a in group)
+        second = next(group for group in groups if b in group)
+        if first is not second:
+            groups.remove(second)
+            first |= second
+    return groups
+
+
+def hold(group, pairs):
+    """Whether a set of images holds both ends of one of the pairs."""
+    return any(a in group and b in group for a, b in pairs)
+
+
+def honour(labels, stored, must, cannot):
+    """The labels that links ask for, numbered by first member; None if the links contradict.
+
+    `stored` maps pairs (i, j), i < j, to distances.
+    """
+    n = len(labels)
+    tied = closure(n, must)
+    if any(hold(group, cannot) for group in tied):
+        return None
+    together = [p for p in combinations(range(n), 2) if labels[p[0]] == labels[p[1]] != -1]
+    result = []
+    for cluster in closure(n, [*together, *must]):
+        if not hold(cluster, cannot):
+            if len(cluster) > 1 or labels[min(cluster)] != -1:
+                result.append(cluster)
+            continue
+        parts = [group for group in tied if group <= cluster]
+        for (i, j), _ in sorted(stored.items(), key=lambda item: (item[1], item[0])):
+            if i in cluster and j in cluster:
+                first = next(part for part in parts if i in part)
+                second = next(part for part in parts if j in part)
+                if first is not second and not hold(first | second, cannot):
+                    parts.remove(second)
+                    first |= second
+        result += [part for part in parts if len(part) > 1]
+    return numbered(result, n)

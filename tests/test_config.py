@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -311,6 +311,15 @@ def test_method_settings_are_exactly_the_arguments_of_the_method() -> None:
         assert names <= set(arguments)
         for name in names:
             assert arguments[name].default == getattr(MethodConfig(), name)
+
+
+def test_choices_are_those_of_what_they_choose() -> None:
+    """Spelt out twice, for the settings load nothing heavy."""
+    from gracl import clustering, neighbors
+
+    hints = get_type_hints(MethodConfig)
+    assert get_args(hints["clustering"]) == get_args(clustering.Algorithm) == (*clustering.ALGORITHMS,)
+    assert get_args(hints["search"]) == get_args(neighbors.Algorithm)
 
 
 def test_augment_settings_are_arguments_of_augment() -> None:

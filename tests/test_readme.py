@@ -48,7 +48,7 @@ def test_the_make_commands_exist_and_the_gate_runs_both():
 @pytest.mark.filterwarnings("ignore")
 def test_the_commands_run(photos, capsys):
     shown = [shlex.split(c) for c in commands() if c.startswith("gracl ")]
-    assert [words[1] for words in shown] == ["data", "train", "evaluate"]
+    assert [words[1] for words in shown] == ["data", "train", "cluster", "evaluate"]
     for words in shown:
         extra = QUICK.split() if words[1] == "train" else []
         with pytest.raises(SystemExit) as ended:

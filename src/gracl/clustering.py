@@ -9,15 +9,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from gracl.errors import ClusterCollapse, ConfigError, ShapeError, did_you_mean
-from gracl.forecast import require_memory
+from gracl.errors import ClusterCollapse, ConfigError, OutOfMemory, ShapeError, did_you_mean
+from gracl.forecast import GIB, require_memory
 from gracl.links import OUTLIER as OUTLIER
 from gracl.links import Labels as Labels
 from gracl.links import Links, honour, number_by_first
@@ -26,6 +26,8 @@ Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 
 LEAST = 1e-7
 """Stands for a stored zero where a library takes zeros for pairs that are not there."""
+FAR = 1 + 1e-6
+"""Joins the lone to the rest in `hdbscan`, after everything that lies at distance 1."""
 
 
 def cluster(
@@ -42,12 +44,18 @@ def cluster(
         distance: (N, N) symmetric sparse matrix; pairs not stored are farther than any eps. The
             diagonal is stored (as 0) and counts. Stored zeros are neighbours.
         eps: largest distance of a neighbour, in [0, 1) for Jaccard distances; see each algorithm.
+            "hdbscan" does not use it.
         min_samples: least size of a neighbourhood, or of a cluster, *the image itself included*.
-        algorithm: "dbscan" (see `dbscan`), "hdbscan", "agglomerative" or "community".
+        algorithm: "dbscan" (see `dbscan`), "hdbscan" (see `hdbscan`), "agglomerative" (see
+            `agglomerative`) or "community" (see `communities`).
         links: pairs that must, or cannot, share a cluster; see `gracl.links.honour`.
 
     Returns:
-        (N,) int64 labels 0 .. C - 1, `OUTLIER` = -1.
+        (N,) int64 labels 0 .. C - 1, `OUTLIER` = -1, numbered by first core point ("dbscan") or by
+        first image (the others, and wherever links change a label).
+
+    Raises:
+        LinkConflict: links contradict each other.
 
     >>> near = sparse.csr_array(np.array([[.0, .2, .9], [.2, .0, .9], [.9, .9, .0]]) + 1e-9)
     >>> cluster(near, eps=0.5, min_samples=2).tolist()
@@ -60,25 +68,30 @@ def cluster(
         raise ShapeError(f"eps is {eps} and min_samples {min_samples}; need eps >= 0, >= 1 samples")
     if algorithm not in ALGORITHMS:
         raise ConfigError(f"'{algorithm}' is no clustering; {did_you_mean(algorithm, ALGORITHMS)}")
-    labels = ALGORITHMS[algorithm](distance, eps, min_samples)
+    labels = ALGORITHMS[algorithm](distance, eps=eps, min_samples=min_samples)
     return labels if links is None else honour(labels, distance, links)
 
 
-def dbscan(distance: sparse.csr_array, eps: float, min_samples: int) -> Labels:
+def dbscan(distance: sparse.csr_array, *, eps: float, min_samples: int) -> Labels:
     """Connected components over core points.
 
     A point is *core* if at least `min_samples` points, *this includes the point itself*, lie within
     `eps`, the bound included. Core points within eps of each other share a cluster. A point that is
     not core joins the lowest-numbered cluster that has a core point within eps of it; otherwise it
     is an outlier. Clusters are numbered by their first core point. These are scikit-learn's labels,
-    to the digit.
+    to the digit. Arguments and labels are those of `cluster`.
 
     Source: Ester et al., "A Density-Based Algorithm for Discovering Clusters", KDD 1996.
+
+    >>> near = sparse.csr_array(np.array([[.0, .2, .9], [.2, .0, .9], [.9, .9, .0]]) + 1e-9)
+    >>> dbscan(near, eps=0.5, min_samples=2).tolist()
+    [0, 0, -1]
     """
     n = distance.shape[0]
     near = distance.data <= eps
-    rows = np.repeat(np.arange(n), np.diff(distance.indptr))[near]
-    columns = distance.indices[near].astype(np.int64)
+    # Four bytes a number: the pairs are many, and the images few enough.
+    rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(distance.indptr))[near]
+    columns = distance.indices[near].astype(np.int32, copy=False)
     core = np.bincount(rows, minlength=n) >= min_samples
 
     between = core[rows] & core[columns]
@@ -94,95 +107,120 @@ def dbscan(distance: sparse.csr_array, eps: float, min_samples: int) -> Labels:
     return labels
 
 
-def hdbscan(distance: sparse.csr_array, eps: float, min_samples: int) -> Labels:  # noqa: ARG001
-    """HDBSCAN of the whole set, clusters of at least max(2, `min_samples`) images; no eps is used.
+def hdbscan(distance: sparse.csr_array, *, min_samples: int) -> Labels:
+    """HDBSCAN: the clusters that last longest as eps grows. So there is no eps to choose.
 
-    A point's core distance is that of its `min_samples`-th neighbour, *the point itself included*.
-    Pairs that are not stored have distance 1, and so no mutual reachability is above it. The minimum
-    spanning tree of all pairs is therefore the spanning forest of the stored ones, joined by edges
-    of 1; scikit-learn, which refuses a graph in parts, is given this tree.
+    A point's core distance is that of its `min_samples`-th nearest, *the point itself included*. A
+    cluster has max(2, `min_samples`) images or more, and all images are never one cluster.
+
+    These are scikit-learn's clusters of the full matrix where no two distances are equal. Which of
+    equal ones is joined first is arbitrary, except at distance 1: what nothing else is near to is
+    joined last and so stays out, while in a full matrix it may form a cluster of strangers.
+
+    Args:
+        distance: as of `cluster`.
+        min_samples: the place of the neighbour that is the core distance, *the image itself
+            included*, and the least size of a cluster.
 
     Source: Campello et al., "Density-Based Clustering Based on Hierarchical Density Estimates",
     PAKDD 2013.
+
+    >>> pairs = np.kron(np.eye(2), np.full((3, 3), 0.2)) - np.eye(6) * 0.1
+    >>> hdbscan(sparse.csr_array(pairs), min_samples=2).tolist()
+    [0, 0, 0, 1, 1, 1]
     """
     from sklearn.cluster import HDBSCAN
 
-    n = distance.shape[0]
-    least = max(2, min_samples)
-    if n < 2 * least:  # one cluster of everything is no clustering
+    n, least = distance.shape[0], max(2, min_samples)
+    if n < 2 * least:  # two clusters do not fit, and one of everything is none
         return np.full(n, OUTLIER, dtype=np.int64)
-    rows, columns, near = _stored_pairs(distance)
-    core = _core_distances(distance, min_samples)
-    reach = np.maximum(np.maximum(core[rows], core[columns]), np.maximum(near, LEAST))
-    pairs = sparse.csr_array((reach, (rows, columns)), shape=(n, n))
-    forest = minimum_spanning_tree(pairs).tocoo()
-    _, component = connected_components(forest, directed=False)
-    _, first = np.unique(component, return_index=True)
-    a = np.concatenate([forest.row, first[:-1]])
-    b = np.concatenate([forest.col, first[1:]])
-    length = np.concatenate([forest.data, np.ones(len(first) - 1)])
-    every = np.arange(n)
-    places = np.concatenate([a, b, every]), np.concatenate([b, a, every])
-    values = np.concatenate([length, length, np.full(n, LEAST)])
-    tree = sparse.csr_matrix((values, places), shape=(n, n))
+    tree = _reachability_tree(distance, min_samples, least)
+    # Core distances are in the tree already; with 1 sample each point is its own core.
     found = HDBSCAN(min_cluster_size=least, min_samples=1, metric="precomputed", copy=True).fit(tree)
     return number_by_first(np.maximum(found.labels_.astype(np.int64), OUTLIER))
 
 
-def agglomerative(distance: sparse.csr_array, eps: float, min_samples: int) -> Labels:
-    """Average linkage cut at eps < 1; clusters of fewer than `min_samples` images are outliers.
+def agglomerative(
+    distance: sparse.csr_array, *, eps: float, min_samples: int, memory: int = 2 * GIB
+) -> Labels:
+    """Average linkage cut at eps, the bound included.
 
     Two clusters that are joined at eps or below hold a stored pair within it, so no cluster reaches
     beyond a connected component of the pairs within eps. Each component is worked densely, pairs not
     stored at distance 1, and the result is that of all pairs.
 
-    Raises:
-        OutOfMemory: the largest component is too large for its dense matrix.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
+    Args:
+        distance: as of `cluster`.
+        eps: largest mean distance at which two clusters become one, in [0, 1).
+        min_samples: clusters of fewer images are outliers.
+        memory: bytes that all distances within one component may take.
 
-    if eps >= 1:
-        raise ShapeError(f"eps is {eps}; agglomerative clustering needs eps below 1")
+    Raises:
+        OutOfMemory: a component takes more.
+
+    >>> chain = sparse.csr_array(np.array([[.0, .2, .9], [.2, .0, .4], [.9, .4, .0]]) + 1e-9)
+    >>> agglomerative(chain, eps=0.5, min_samples=1).tolist()    # the third is 0.65 from the pair
+    [0, 0, 1]
+    """
+    # 0.6 as a float32 is above 0.6; a stored 0.6 is within it nevertheless, as it is in `dbscan`.
+    eps = float(distance.dtype.type(eps))
+    _require_below_one(eps, "agglomerative clustering")
     n = distance.shape[0]
     rows, columns, near = _stored_pairs(distance)
     within = near <= eps
     edges = (np.ones(within.sum(), dtype=np.int8), (rows[within], columns[within]))
     _, component = connected_components(sparse.csr_array(edges, shape=(n, n)), directed=False)
-    order = np.argsort(component, kind="stable")
     sizes = np.bincount(component)
-    largest = int(sizes.max(initial=0))
-    remedy = "Lower method.eps, or set method.clustering to dbscan"
-    stage = f"average linkage of {largest} images that hang together within eps"
-    # squareform and linkage hold a few matrices of float64
-    require_memory(stage, 24 * largest**2, remedy)
-    labels = np.full(n, OUTLIER, dtype=np.int64)
-    for group in np.split(order, np.cumsum(sizes)[:-1]):
-        if len(group) < max(2, min_samples):
-            continue
-        dense = _dense(distance[group][:, group])
-        tree = linkage(squareform(dense, checks=False), method="average")
-        parts = fcluster(tree, t=eps, criterion="distance")
-        labels[group] = group[0] * n + parts  # any number that no other component has
+    _require_room(int(sizes.max(initial=0)), memory)
+
+    # The members of a component lie side by side in `order`, and so do its pairs in `by_component`.
+    order = np.argsort(component, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n) - np.repeat(starts, sizes)
+    inside = np.flatnonzero((component[rows] == component[columns]) & (rows < columns))
+    by_component = inside[np.argsort(component[rows[inside]], kind="stable")]
+    ends = np.searchsorted(component[rows[by_component]], np.arange(len(sizes) + 1))
+
+    labels = starts[component]
+    for number in np.flatnonzero(sizes >= max(2, min_samples)):
+        start, size = starts[number], sizes[number]
+        pairs = by_component[ends[number] : ends[number + 1]]
+        parts = _average_linkage(size, place[rows[pairs]], place[columns[pairs]], near[pairs], eps)
+        labels[order[start : start + size]] = start + parts - 1  # no other component's numbers
     return _without_small(labels, min_samples)
 
 
-def communities(distance: sparse.csr_array, eps: float, min_samples: int, *, seed: int = 0) -> Labels:
-    """Leiden communities; those of fewer than `min_samples` images are outliers.
+def communities(distance: sparse.csr_array, *, eps: float, min_samples: int, seed: int = 0) -> Labels:
+    """Leiden communities of the constant Potts model, with similarities 1 - d and resolution 1 - eps.
 
-    The quality is the constant Potts model with similarities 1 - d and resolution 1 - eps: two groups
-    are better joined where the mean similarity between them is above it, that is, where their mean
-    distance is below eps. Needs igraph, the extra `community`, whose licence is GPL-2.0-or-later.
+    Two groups are better joined where the mean similarity between them is above the resolution, that
+    is, where their mean distance is below eps; pairs not stored count, at distance 1. Needs igraph,
+    the extra `community`, whose licence is GPL-2.0-or-later.
+
+    Args:
+        distance: as of `cluster`.
+        eps: mean distance below which two groups become one, in [0, 1).
+        min_samples: communities of fewer images are outliers.
+        seed: of the order in which images are visited; the same seed gives the same labels.
+
+    Raises:
+        ConfigError: igraph is not installed.
 
     Source: Traag et al., "From Louvain to Leiden", Scientific Reports 2019; Traag et al., "Narrow
     Scope for Resolution-Limit-Free Community Detection", Physical Review E 2011, for the quality.
+
+    >>> chain = sparse.csr_array(np.array([[.0, .2, .9], [.2, .0, .4], [.9, .4, .0]]) + 1e-9)
+    >>> communities(chain, eps=0.5, min_samples=2).tolist()
+    [0, 0, -1]
     """
+    _require_below_one(eps, "community detection")
     try:
         import igraph
     except ImportError as error:
         raise ConfigError(
-            "community detection needs igraph: pip install 'gracl[community]'. Its licence is "
-            "GPL-2.0-or-later, which is why it is not installed by default"
+            "community detection needs igraph, which is not installed: pip install "
+            "'gracl[community]'. Its licence is GPL-2.0-or-later, so gracl does not bring it along"
         ) from error
     n = distance.shape[0]
     if n == 0:
@@ -199,13 +237,16 @@ def communities(distance: sparse.csr_array, eps: float, min_samples: int, *, see
             n_iterations=-1,
         )
     finally:
-        igraph.set_random_number_generator(random)
+        igraph.set_random_number_generator(random)  # what igraph starts with
     return _without_small(np.array(found.membership, dtype=np.int64), min_samples)
 
 
-ALGORITHMS: dict[str, Callable[[sparse.csr_array, float, int], Labels]] = dict(
-    zip(get_args(Algorithm), (dbscan, hdbscan, agglomerative, communities), strict=True)
-)
+ALGORITHMS: dict[Algorithm, Callable[..., Labels]] = {
+    "dbscan": dbscan,
+    "hdbscan": lambda distance, eps, min_samples: hdbscan(distance, min_samples=min_samples),  # noqa: ARG005
+    "agglomerative": agglomerative,
+    "community": communities,
+}
 
 
 def outliers_as_singletons(labels: Labels) -> Labels:
@@ -312,16 +353,69 @@ def _core_distances(distance: sparse.csr_array, min_samples: int) -> NDArray[np.
     return core
 
 
-def _dense(distance: sparse.csr_array) -> NDArray[np.float64]:
-    """Pairs that are not stored have distance 1."""
-    result = np.ones(distance.shape)
-    rows = np.repeat(np.arange(len(result)), np.diff(distance.indptr))
-    result[rows, distance.indices] = distance.data
-    return result
+def _reachability_tree(distance: sparse.csr_array, min_samples: int, least: int) -> sparse.csr_matrix:
+    """A minimum spanning tree of the mutual reachability of all pairs, stored both ways.
+
+    Pairs that are not stored have distance 1, and nothing is farther. So the tree is the spanning
+    forest of the pairs that reach each other below 1, its parts joined at 1. In which order is open,
+    and matters to what reads the tree: joined to each other, images that are near nobody would look
+    like a cluster. So each part is joined to the largest one, those of fewer than `least` last.
+    """
+    n = distance.shape[0]
+    rows, columns, near = _stored_pairs(distance)
+    core = _core_distances(distance, min_samples)
+    reach = np.maximum(np.maximum(core[rows], core[columns]), np.maximum(near, LEAST))
+    below = reach < 1
+    pairs = sparse.csr_array((reach[below], (rows[below], columns[below])), shape=(n, n))
+    forest = minimum_spanning_tree(pairs).tocoo()
+    _, part = connected_components(forest, directed=False)
+    _, first, sizes = np.unique(part, return_index=True, return_counts=True)
+    hub = int(sizes.argmax())
+    others = np.delete(np.arange(len(sizes)), hub)
+    every = np.arange(n)
+    a = np.concatenate([forest.row, np.full(len(others), first[hub])])
+    b = np.concatenate([forest.col, first[others]])
+    length = np.concatenate([forest.data, np.where(sizes[others] < least, FAR, 1.0)])
+    # scikit-learn wants a diagonal, as near as nothing.
+    places = np.concatenate([a, b, every]), np.concatenate([b, a, every])
+    values = np.concatenate([length, length, np.full(n, LEAST)])
+    return sparse.csr_matrix((values, places), shape=(n, n))
+
+
+def _average_linkage(
+    size: int,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    near: NDArray[np.float64],
+    eps: float,
+) -> NDArray[np.int32]:
+    """Parts of `size` images, given the pairs, rows < columns, that are nearer than 1."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    condensed = np.ones(size * (size - 1) // 2)  # the upper triangle, row after row
+    condensed[size * rows - rows * (rows + 1) // 2 + columns - rows - 1] = near
+    return fcluster(linkage(condensed, method="average"), t=eps, criterion="distance")
+
+
+def _require_room(size: int, memory: int) -> None:
+    """Refuses a component whose distances do not fit in `memory`, or twice in what there is."""
+    needed = 4 * size * (size - 1)
+    stage = f"average linkage of {size} images that hang together within eps"
+    remedy = "Lower method.eps, or set method.clustering to dbscan, hdbscan or community"
+    if needed > memory:
+        raise OutOfMemory(
+            f"{stage} needs {needed / GIB:.1f} GiB and may take {memory / GIB:.1f} GiB. {remedy}"
+        )
+    require_memory(stage, 2 * needed, remedy)  # scipy works on a copy
+
+
+def _require_below_one(eps: float, who: str) -> None:
+    if not eps < 1:
+        raise ShapeError(f"eps is {eps}; {who} needs eps below 1, the distance of pairs not stored")
 
 
 def _without_small(labels: Labels, min_samples: int) -> Labels:
     """Clusters of fewer images are outliers, the others numbered by their first."""
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    small = sizes[inverse] < max(2, min_samples)
+    small = sizes[inverse] < min_samples
     return number_by_first(np.where(small, OUTLIER, labels))

@@ -43,6 +43,8 @@ class Links:
     """(M, 2) pairs that share a cluster; whoever is linked through others is linked too."""
     cannot: Pairs = field(default_factory=_no_pairs)
     """(K, 2) pairs that do not."""
+    names: Sequence[str] = ()
+    """Of all images, for errors; rows are named by their number where there are none."""
 
     def __post_init__(self) -> None:
         for name in ("must", "cannot"):
@@ -82,13 +84,7 @@ def cannot_within(groups: Sequence[Hashable | None]) -> Pairs:
     return _pairs(pair for rows in _members(groups) for pair in combinations(rows, 2))
 
 
-def honour(
-    labels: Labels,
-    distance: sparse.csr_array,
-    links: Links,
-    *,
-    names: Sequence[str] | None = None,
-) -> Labels:
+def honour(labels: Labels, distance: sparse.csr_array, links: Links) -> Labels:
     """The labels, changed as far as the links ask and no further.
 
     1. Must-linked images share a cluster, even where none of them was in one. A cluster that holds one
@@ -97,15 +93,20 @@ def honour(
        cluster is taken apart and put together again: must-linked images first, then along its stored
        pairs in order of rising distance (then of row and column), each pair left out that would
        bring two cannot-linked images together. Single images that this leaves become outliers.
-    3. All other clusters stay as they are. Clusters are numbered by their first image if any changed.
+    3. All other clusters, and outliers without must-links, stay as they are. Labels that obey the
+       links are returned as they came; else clusters are numbered by their first image.
 
     Args:
-        labels: (N,) of any algorithm; `OUTLIER` is none.
-        distance: (N, N) the symmetric graph that the labels rest on.
+        labels: (N,) 0 .. C - 1 of any algorithm; `OUTLIER` is none.
+        distance: (N, N) the symmetric graph that the labels rest on; the diagonal is not read, and a
+            stored zero is a pair like any other.
         links: pairs of its rows.
-        names: of the images, for the error.
+
+    Returns:
+        (N,) int64 labels. Clusters may have fewer images than the algorithm's `min_samples`.
 
     Raises:
+        ShapeError: labels, graph and rows of the links do not fit each other.
         LinkConflict: images that cannot share a cluster are must-linked, by themselves or through
             others. Each pair is named with what links it.
 
@@ -114,18 +115,35 @@ def honour(
     [0, 0, -1]
     """
     n = len(labels)
-    _require_rows(links, n)
+    if distance.shape != (n, n):
+        raise ShapeError(f"{n} labels and distances of shape {distance.shape}; expected ({n}, {n})")
+    groups = must_groups(links, n)
     if not len(links):
         return labels
-    groups = _components(n, links.must)
-    _require_consistent(links, groups, names)
     wanted = _take_in(labels, groups)
     at_odds = wanted[links.cannot[:, 0]] == wanted[links.cannot[:, 1]]
     at_odds &= wanted[links.cannot[:, 0]] != OUTLIER
     broken = np.unique(wanted[links.cannot[at_odds, 0]])
     if len(broken):
         wanted = _rebuild(wanted, broken, groups, distance, links)
-    return wanted if np.array_equal(wanted, labels) else number_by_first(wanted)
+    wanted = number_by_first(wanted)
+    return labels if np.array_equal(wanted, number_by_first(labels)) else wanted
+
+
+def must_groups(links: Links, n: int) -> Labels:
+    """(n,) a number for each image that it shares with those it is must-linked to, and no others.
+
+    Raises:
+        ShapeError: a link names a row that is not there.
+        LinkConflict: images that cannot share a cluster are must-linked. Worth asking before the
+            clusters are made: no labels are needed to know.
+    """
+    _require_rows(links, n)
+    groups = _components(n, links.must)
+    within = groups[links.cannot[:, 0]] == groups[links.cannot[:, 1]]
+    if within.any():
+        raise _conflict(links, np.unique(np.sort(links.cannot[within], axis=1), axis=0))
+    return groups
 
 
 def number_by_first(labels: Labels) -> Labels:
@@ -226,31 +244,30 @@ def _require_rows(links: Links, n: int) -> None:
     for name, pairs in (("must", links.must), ("cannot", links.cannot)):
         outside = pairs[(pairs < 0) | (pairs >= n)]
         if len(outside):
-            raise ShapeError(f"a {name}-link names row {outside[0]}; expected rows from 0 to {n - 1}")
+            raise ShapeError(
+                f"a {name}-link names row {outside[0]}; there are {n} images, in rows counted from 0"
+            )
 
 
-def _require_consistent(links: Links, groups: Labels, names: Sequence[str] | None) -> None:
-    within = groups[links.cannot[:, 0]] == groups[links.cannot[:, 1]]
-    if not within.any():
-        return
-    wrong = np.unique(np.sort(links.cannot[within], axis=1), axis=0)
+def _conflict(links: Links, wrong: Pairs) -> LinkConflict:
+    """Names each wrong pair and the fewest must-links that join it."""
     graph = defaultdict(list)
     for a, b in links.must.tolist():
         graph[a].append(b)
         graph[b].append(a)
 
     def named(row: int) -> str:
-        return f"row {row}" if names is None else names[row]
+        return links.names[row] if links.names else f"row {row}"
 
     lines = [
         f"{named(a)} and {named(b)} cannot share a cluster, and must: "
         + " = ".join(named(row) for row in _chain(graph, a, b))
         for a, b in wrong[:SHOWN].tolist()
     ]
-    more = f"; and {len(wrong) - SHOWN} more pairs" if len(wrong) > SHOWN else ""
-    raise LinkConflict(
-        f"{len(wrong)} pairs of images are linked both ways. {'; '.join(lines)}{more}. Remove the "
-        "cannot-link, or one of the must-links between"
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return LinkConflict(
+        f"contradictory links, pairs of images: {len(wrong)}. {'; '.join(lines)}{more}. For each, "
+        "remove the cannot-link or one of the must-links named"
     )
 
 

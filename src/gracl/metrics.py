@@ -198,6 +198,7 @@ def rank(
         values.append(found)
         if fprs:
             wrong.add(similarities, own, queries.pids[rows] >= 0)
+        del similarities  # before the next block is made, so that there is one at a time
     starts = np.concatenate([[0], np.cumsum(counts)])
     return Ranking(np.concatenate(ranks), starts, np.concatenate(values), wrong.thresholds())
 
@@ -306,18 +307,23 @@ class _Largest:
             raise ConfigError(f"false positive rates are {tuple(rates)}; expected each in (0, 1)")
         self.allowed = {rate: int(rate * n_pairs) for rate in rates}
         self.room = max(self.allowed.values(), default=0) + 1
-        self.kept = torch.zeros(0)
+        self.kept = np.zeros(0, dtype=np.float32)
 
     def add(self, similarities: Tensor, own: tuple[Codes, Codes], is_known: NDArray[np.bool_]) -> None:
         """Takes in a block; only queries of known identity are judged."""
+        floor = float(self.kept.min()) if len(self.kept) == self.room else -math.inf
         with _hidden(similarities, own):
-            values = similarities[torch.from_numpy(is_known).to(similarities.device)].flatten()
-        if len(self.kept) == self.room:
-            values = values[values > float(self.kept.min())]
-        values = torch.cat([self.kept, values.float().cpu()])
-        self.kept = values.topk(min(self.room, len(values))).values
+            above = similarities > floor
+            above &= torch.from_numpy(is_known).to(above.device)[:, None]
+            values = np.concatenate([self.kept, similarities[above].float().cpu().numpy()])
+        if len(values) > self.room:
+            values = np.partition(values, len(values) - self.room)[-self.room :].copy()
+        self.kept = values
 
     def thresholds(self) -> dict[float, float]:
         """Of each rate: the first similarity that may no longer be accepted."""
-        falling = self.kept.sort(descending=True).values.tolist()
-        return {rate: falling[n] if n < len(falling) else -math.inf for rate, n in self.allowed.items()}
+        falling = np.sort(self.kept)[::-1]
+        return {
+            rate: float(falling[n]) if n < len(falling) else -math.inf
+            for rate, n in self.allowed.items()
+        }

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gracl.errors import ConfigError, ShapeError, did_you_mean
 
-MEMORY = 256 * 2**20
+MEMORY = 128 * 2**20
 """Bytes that one block of similarities may take unless the caller says otherwise."""
 
 Algorithm = Literal["auto", "product", "half", "pruned", "approximate"]
@@ -205,6 +205,7 @@ def _by_product(
         best, where = torch.topk(block, k, dim=1)
         best[:, 0] = own
         indices[part], similarities[part] = where, best
+        del block, own, best, where  # before the next is made, so that there is one at a time
     return Neighbors(indices, similarities, lowest if farthest else None)
 
 

@@ -43,7 +43,7 @@ from gracl.data.store import ImageStore, open_store
 from gracl.errors import ConfigError, DataError, RunError, WeightsError
 from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
 from gracl.extraction import extract
-from gracl.links import Links
+from gracl.links import Links, must_groups
 from gracl.models.embedder import Embedder
 from gracl.training import Epoch, Progress, Snapshot
 
@@ -254,10 +254,14 @@ def known_links(
 ) -> Links:
     """Links from a file, if there is one, and those that the settings take from the records."""
     told = links_of(records, sequences=settings.link_sequences, boxes=settings.separate_boxes)
-    if table is None:
-        return told
-    read = read_links(table, records, root=root)
-    return Links(np.concatenate([told.must, read.must]), np.concatenate([told.cannot, read.cannot]))
+    read = Links() if table is None else read_links(table, records, root=root)
+    links = Links(
+        np.concatenate([told.must, read.must]),
+        np.concatenate([told.cannot, read.cannot]),
+        names=[str(record.path) for record in records],
+    )
+    must_groups(links, len(records))  # a contradiction is named now, not after the first epoch
+    return links
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
                 pairs[row["link"]].append((first, second))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the links in {table}: {error}") from error
-    return Links(*(np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in KINDS))
+    must, cannot = (np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in KINDS)
+    return Links(must, cannot)
 
 
 def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) -> Links:

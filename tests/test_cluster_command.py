@@ -1,0 +1,167 @@
+"""`gracl cluster`, and links on their way from a file to the clusters of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gracl import cli
+from gracl.config import Config
+from gracl.data.readers import load_dataset
+from gracl.data.synthetic import draw_people
+from gracl.errors import LinkConflict, RunError
+from gracl.runs import Run, cluster_images, train
+
+SMALL = Config.load("demo").replace(
+    {
+        "model": {"backbone": "test_resnet"},
+        "sampler": {"clusters_per_batch": 4, "images_per_cluster": 4},
+        "method": {"k1": 8, "k2": 3, "eps": 0.7, "min_samples": 2},
+        "train": {"epochs": 1, "steps": 2, "batchnorm_group": 8, "threads": 1},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people") / "drawn"
+    draw_people(folder, identities=10, test_identities=5, cameras=2, images_per_camera=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRACL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return train(SMALL, load_dataset(people), tmp_path_factory.mktemp("run") / "r").folder
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(word) for word in words])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def read(path: Path) -> dict[str, int]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return {row["path"]: int(row["cluster"]) for row in csv.DictReader(lines)}
+
+
+def test_clusters_are_those_that_the_run_ended_with(
+    people: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clusters.csv"
+    assert run("cluster", finished, people, "--out", out, "--threads", 1) == 0
+    assert read(out) == dict(Run(finished).labels)
+    said = capsys.readouterr().out
+    assert re.search(r"80 images: \d+ clusters, [\d.]+% in none", said)
+    assert "against the known identities: ARI" in said
+    assert str(out) in said.replace("\n", "")
+
+
+def test_settings_of_the_command_line_stand_over_those_of_the_run(
+    people: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+    for words in (("--eps", 0.2), ("--eps", 0.9), ("--clustering", "hdbscan"), ("--k1", 3)):
+        assert run("cluster", finished, people, *words, "--out", tmp_path / "c.csv") == 0
+        sizes.append(tuple(read(tmp_path / "c.csv").values()))
+    assert len(set(sizes)) == 4
+    assert run("cluster", finished, people, "--eps", 7, "--out", tmp_path / "c.csv") == 2
+    assert "eps is 7.0; it must be in [0.0, 1.0]" in capsys.readouterr().err
+
+
+def test_a_sweep_prints_its_table_and_writes_what_it_suggests(
+    people: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, plot = tmp_path / "clusters.csv", tmp_path / "sweep.png"
+    code = run("cluster", finished, people, "--sweep", "--plot", plot, "--out", out, "--k1", 6)
+    said = capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "0.775" in said
+    if code == 0:
+        suggested = re.search(r"--method.eps ([\d.]+)", said)
+        assert suggested
+        assert "<- suggested" in said
+        swept = read(out)
+        eps = ("--eps", suggested[1], "--k1", 6)
+        assert run("cluster", finished, people, *eps, "--out", out) == 0
+        assert read(out) == swept
+    else:
+        assert code == 1
+        assert "no eps gives sound clusters" in said
+        assert not out.exists()
+
+
+def test_a_plot_without_a_sweep_is_refused(
+    people: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("cluster", finished, people, "--plot", "x.png") == 2
+    assert "give --sweep too" in capsys.readouterr().err
+
+
+def links_file(folder: Path, people: Path, rows: list[tuple[int, int, str]]) -> Path:
+    records = load_dataset(people).train
+    table = folder / "links.csv"
+    lines = [f"{records[a].path},{records[b].path},{link}" for a, b, link in rows]
+    table.write_text("\n".join(["first,second,link", *lines]), encoding="utf-8")
+    return table
+
+
+def test_links_change_the_clusters_of_the_command(people: Path, finished: Path, tmp_path: Path) -> None:
+    labels = [label for _, label in Run(finished).labels]
+    together = next((a, b) for a in range(80) for b in range(a) if labels[a] == labels[b] >= 0)
+    apart = next((a, b) for a in range(80) for b in range(a) if labels[a] != labels[b])
+    table = links_file(tmp_path, people, [(*together, "cannot"), (*apart, "must")])
+    out = tmp_path / "c.csv"
+    assert run("cluster", finished, people, "--links", table, "--out", out) == 0
+    found = [*read(out).values()]
+    assert found[apart[0]] == found[apart[1]] >= 0
+    assert found[together[0]] != found[together[1]] or found[together[0]] == -1
+
+
+def test_a_run_honours_links_in_every_epoch_and_continues_only_with_the_same(
+    people: Path, tmp_path: Path
+) -> None:
+    dataset = load_dataset(people)
+    table = links_file(tmp_path, people, [(0, 79, "must"), (1, 2, "cannot")])
+    seen = []
+    train(SMALL, dataset, tmp_path / "r", links=table, on_epoch=lambda epoch: seen.append(epoch.labels))
+    labels = [label for _, label in Run(tmp_path / "r").labels]
+    for found in (*seen, labels):
+        assert found[0] == found[79] >= 0
+        assert found[1] != found[2] or found[1] == -1
+    longer = SMALL.replace({"train": {"epochs": 2}})
+    with pytest.raises(RunError, match="was begun with other links"):
+        train(longer, dataset, tmp_path / "r")
+    train(longer, dataset, tmp_path / "r", links=table)
+    about = json.loads((tmp_path / "r" / "data.json").read_text(encoding="utf-8"))
+    assert len(about["links"]) == 64
+
+
+def test_contradicting_links_stop_a_run_and_name_the_files(people: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(people)
+    table = links_file(tmp_path, people, [(0, 1, "must"), (1, 2, "must"), (2, 0, "cannot")])
+    names = [dataset.train[i].path.name for i in (0, 1, 2)]
+    with pytest.raises(LinkConflict, match=" = ".join(f"[^=]*{re.escape(name)}" for name in names)):
+        train(SMALL, dataset, tmp_path / "r", links=table)
+
+
+def test_sequences_hold_together_where_the_settings_say_so(people: Path, finished: Path) -> None:
+    from dataclasses import replace
+
+    from gracl.data.records import Records
+
+    dataset = load_dataset(people)
+    marked = [replace(r, sequence=f"{i // 40}") for i, r in enumerate(dataset.train)]
+    dataset = replace(dataset, train=Records(tuple(marked)))
+    config = SMALL.replace({"data": {"link_sequences": True}})
+    found = cluster_images(Run(finished).model, dataset, config)
+    assert len(set(found.labels[:40])) == len(set(found.labels[40:])) == 1
+    free = cluster_images(Run(finished).model, dataset, SMALL)
+    assert len(set(free.labels[:40])) > 1
