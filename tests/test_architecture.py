@@ -24,7 +24,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
         "_jaccard_torch",
         "jaccard",
     ),
-    ("links", "clustering", "sweep", "agreement", "_ranks_numba", "metrics", "rerank"),
+    ("links", "_dbscan_numba", "clustering", "sweep", "agreement", "_ranks_numba", "metrics", "rerank"),
     ("data.",),
     ("models.",),
     ("extraction",),

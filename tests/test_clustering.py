@@ -66,8 +66,15 @@ def scikit_learn(distance, eps, min_samples):
         return found.fit_predict(sparse.csr_matrix(distance)).tolist()
 
 
+@pytest.fixture(params=["numba", "components"])
+def road(request, monkeypatch):
+    """DBSCAN compiled, and by connected components where numba is missing."""
+    if request.param == "components":
+        monkeypatch.setattr(clustering.importlib.util, "find_spec", lambda _: None)
+
+
 @pytest.mark.parametrize("seed", range(40))
-def test_labels_equal_scikit_learn_and_the_definition_on_random_graphs(seed):
+def test_labels_equal_scikit_learn_and_the_definition_on_random_graphs(road, seed):
     random = np.random.default_rng(1000 + seed)
     n, degree = int(random.integers(2, 60)), random.uniform(0.5, 7)
     distance = random_graph(seed, n, degree)
@@ -79,7 +86,7 @@ def test_labels_equal_scikit_learn_and_the_definition_on_random_graphs(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("eps", [0.3, 0.5, 0.7])
-def test_labels_of_jaccard_distances_equal_scikit_learn(seed, eps):
+def test_labels_of_jaccard_distances_equal_scikit_learn(road, seed, eps):
     distance = jaccard_distance(make_features(seed, noise=0.7), k1=10, k2=3)
     labels = cluster(distance, eps=eps, min_samples=4)
     assert labels.max() >= 1

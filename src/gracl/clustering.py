@@ -6,6 +6,7 @@ and a pair that is not stored has distance 1. It is hardly ever connected.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,24 +88,11 @@ def dbscan(distance: sparse.csr_array, *, eps: float, min_samples: int) -> Label
     >>> dbscan(near, eps=0.5, min_samples=2).tolist()
     [0, 0, -1]
     """
-    n = distance.shape[0]
-    near = distance.data <= eps
-    # Four bytes a number: the pairs are many, and the images few enough.
-    rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(distance.indptr))[near]
-    columns = distance.indices[near].astype(np.int32, copy=False)
-    core = np.bincount(rows, minlength=n) >= min_samples
+    if importlib.util.find_spec("numba") is not None:
+        from gracl import _dbscan_numba
 
-    between = core[rows] & core[columns]
-    edges = (np.ones(between.sum(), dtype=np.int8), (rows[between], columns[between]))
-    _, component = connected_components(sparse.csr_array(edges, shape=(n, n)), directed=False)
-    labels = number_by_first(np.where(core, component, OUTLIER))
-
-    reached = ~core[rows] & core[columns]
-    nearest = np.full(n, n, dtype=np.int64)
-    np.minimum.at(nearest, rows[reached], labels[columns[reached]])
-    border = nearest < n
-    labels[border] = nearest[border]
-    return labels
+        return _dbscan_numba.label(distance, eps, min_samples)
+    return _dbscan_by_components(distance, eps, min_samples)
 
 
 def hdbscan(distance: sparse.csr_array, *, min_samples: int) -> Labels:
@@ -328,6 +316,27 @@ def require_clusters(labels: Labels) -> Labels:
             f"one cluster holds {int((labels == 0).sum())} of {n} images: there is nothing to "
             "contrast it with. Lower method.eps (towards 0.3-0.5) or method.k1"
         )
+    return labels
+
+
+def _dbscan_by_components(distance: sparse.csr_array, eps: float, min_samples: int) -> Labels:
+    n = distance.shape[0]
+    near = distance.data <= eps
+    # Four bytes a number: the pairs are many, and the images few enough.
+    rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(distance.indptr))[near]
+    columns = distance.indices[near].astype(np.int32, copy=False)
+    core = np.bincount(rows, minlength=n) >= min_samples
+
+    between = core[rows] & core[columns]
+    edges = (np.ones(between.sum(), dtype=np.int8), (rows[between], columns[between]))
+    _, component = connected_components(sparse.csr_array(edges, shape=(n, n)), directed=False)
+    labels = number_by_first(np.where(core, component, OUTLIER))
+
+    reached = ~core[rows] & core[columns]
+    nearest = np.full(n, n, dtype=np.int64)
+    np.minimum.at(nearest, rows[reached], labels[columns[reached]])
+    border = nearest < n
+    labels[border] = nearest[border]
     return labels
 
 
