@@ -28,7 +28,7 @@ from torch import Tensor
 
 import gracl
 from features import draw_features
-from gracl.sweep import GRID, sweep
+from gracl.sweep import GRID, sweep_eps
 from measuring import describe
 from search import every_image, extracted
 
@@ -70,7 +70,7 @@ def cases(real: list[str], weights: Path) -> Iterator[tuple[str, Tensor, NDArray
 
 def judged(features: Tensor, pids: NDArray[np.int64], k1: int) -> dict[str, Any]:
     """ARI at three choices of eps."""
-    found = sweep(gracl.jaccard_distance(features, k1=k1), min_samples=4)
+    found = sweep_eps(gracl.jaccard_distance(features, k1=k1), min_samples=4)
     ari = {point.eps: gracl.compare_labels(point.labels, pids).ari for point in found.points}
     best = max(ari, key=lambda eps: ari[eps])
     suggested = found.suggestion

@@ -7,7 +7,7 @@ from gracl.agreement import compare_labels
 from gracl.clustering import adjusted_mutual_information, cluster
 from gracl.errors import ConfigError, ShapeError
 from gracl.jaccard import jaccard_distance
-from gracl.sweep import CHAINED, GRID, NEARLY, draw_sweep, sweep
+from gracl.sweep import CHAINED, GRID, NEARLY, draw_sweep, sweep_eps
 from naive import make_features
 
 
@@ -17,7 +17,7 @@ def distance():
 
 
 def test_points_hold_the_clusters_of_their_eps(distance):
-    found = sweep(distance, eps=(0.7, 0.3, 0.5), min_samples=3)
+    found = sweep_eps(distance, eps=(0.7, 0.3, 0.5), min_samples=3)
     assert [point.eps for point in found.points] == [0.3, 0.5, 0.7]
     expected = [cluster(distance, eps=eps, min_samples=3) for eps in (0.3, 0.5, 0.7)]
     for point, labels in zip(found.points, expected, strict=True):
@@ -30,7 +30,7 @@ def test_points_hold_the_clusters_of_their_eps(distance):
 
 
 def test_suggestion_is_the_largest_of_the_sound_and_stable_eps(distance):
-    found = sweep(distance)
+    found = sweep_eps(distance)
     assert len(found.points) == len(GRID)
     sound = [
         point
@@ -50,7 +50,7 @@ def test_suggestion_finds_good_clusters_without_a_label():
     # make_features shuffles: the truth is found by drawing the same features without noise
     truth = make_features(3, identities=identities, images=12, noise=0.0)
     pids = np.unique(truth.numpy().round(4), axis=0, return_inverse=True)[1].ravel()
-    found = sweep(jaccard_distance(features, k1=12, k2=4))
+    found = sweep_eps(jaccard_distance(features, k1=12, k2=4))
     scores = {point.eps: compare_labels(point.labels, pids).ari for point in found.points}
     assert scores[found.suggestion.eps] > 0.9 * max(scores.values())
     assert max(scores.values()) > 0.7
@@ -58,27 +58,27 @@ def test_suggestion_finds_good_clusters_without_a_label():
 
 def test_nothing_is_suggested_where_no_clusters_are_sound():
     alike = jaccard_distance(make_features(0)[:1].repeat(30, 1), k1=30, k2=1)
-    assert sweep(alike).suggestion is None
+    assert sweep_eps(alike).suggestion is None
 
 
 @pytest.mark.parametrize("eps", [(), (0.5,), (0.5, 0.5), (0.2, 1.0), (-0.1, 0.5)])
 def test_eps_that_cannot_be_swept_are_refused(distance, eps):
     with pytest.raises(ShapeError, match="two or more values"):
-        sweep(distance, eps=eps)
+        sweep_eps(distance, eps=eps)
 
 
 def test_an_algorithm_without_eps_is_refused(distance):
     with pytest.raises(ConfigError, match="hdbscan has no eps to sweep"):
-        sweep(distance, algorithm="hdbscan")
+        sweep_eps(distance, algorithm="hdbscan")
 
 
 def test_the_plot_is_drawn(distance, tmp_path):
     pytest.importorskip("matplotlib")
-    draw_sweep(sweep(distance), tmp_path / "sweep.png")
+    draw_sweep(sweep_eps(distance), tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_plot_without_matplotlib_names_the_extra(distance, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ConfigError, match=r"pip install 'gracl\[report\]'"):
-        draw_sweep(sweep(distance, eps=(0.4, 0.5)), tmp_path / "sweep.png")
+        draw_sweep(sweep_eps(distance, eps=(0.4, 0.5)), tmp_path / "sweep.png")

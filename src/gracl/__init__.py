@@ -20,6 +20,7 @@ _HOMES = {
     "GRACL": "gracl.methods.gracl",
     "GraclError": "gracl.errors",
     "ImageStore": "gracl.data.store",
+    "Links": "gracl.links",
     "OUTLIER": "gracl.clustering",
     "Record": "gracl.data.records",
     "Records": "gracl.data.records",
@@ -30,13 +31,17 @@ _HOMES = {
     "compare_labels": "gracl.agreement",
     "draw_people": "gracl.data.synthetic",
     "evaluate": "gracl.evaluation",
+    "expand_queries": "gracl.rerank",
     "extract": "gracl.extraction",
     "fit": "gracl.training",
     "jaccard_distance": "gracl.jaccard",
+    "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
     "load_model": "gracl.runs",
     "open_store": "gracl.data.store",
+    "read_links": "gracl.data.pairs",
     "split_by_identity": "gracl.data.records",
+    "sweep_eps": "gracl.sweep",
     "train": "gracl.runs",
 }
 """The public surface and where each name lives. Imported on first use: torch alone takes seconds."""
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from gracl.clustering import cluster as cluster
     from gracl.config import Config as Config
     from gracl.data.check import check_dataset as check_dataset
+    from gracl.data.pairs import read_links as read_links
     from gracl.data.readers import load_dataset as load_dataset
     from gracl.data.records import Dataset as Dataset
     from gracl.data.records import Record as Record
@@ -74,11 +80,15 @@ if TYPE_CHECKING:
     from gracl.evaluation import evaluate as evaluate
     from gracl.extraction import extract as extract
     from gracl.jaccard import jaccard_distance as jaccard_distance
+    from gracl.links import Links as Links
     from gracl.methods.gracl import GRACL as GRACL
     from gracl.models.embedder import Embedder as Embedder
+    from gracl.rerank import expand_queries as expand_queries
+    from gracl.rerank import k_reciprocal as k_reciprocal
     from gracl.runs import Run as Run
     from gracl.runs import load_model as load_model
     from gracl.runs import train as train
+    from gracl.sweep import sweep_eps as sweep_eps
     from gracl.training import Epoch as Epoch
     from gracl.training import build_model as build_model
     from gracl.training import fit as fit

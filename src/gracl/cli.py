@@ -216,7 +216,7 @@ def cluster(command: Cluster) -> bool:
     """Cluster images by a run's model; whether the clusters can be used."""
     from gracl.data.readers import load_dataset
     from gracl.runs import Run, cluster_images, write_labels
-    from gracl.sweep import draw_sweep, sweep
+    from gracl.sweep import draw_sweep, sweep_eps
     from gracl.training import choose_device, use_threads
 
     if command.plot is not None and not command.sweep:
@@ -236,7 +236,7 @@ def cluster(command: Cluster) -> bool:
         )
     labels, method = found.labels, found.method
     if command.sweep:
-        tried = sweep(
+        tried = sweep_eps(
             found.distance,
             min_samples=method.min_samples,
             algorithm=method.clustering,

@@ -55,7 +55,7 @@ class Sweep:
         return max(stable, key=lambda point: point.eps)
 
 
-def sweep(
+def sweep_eps(
     distance: sparse.csr_array,
     *,
     eps: Sequence[float] = GRID,
@@ -73,7 +73,7 @@ def sweep(
     >>> from gracl.jaccard import jaccard_distance
     >>> import torch
     >>> two_pairs = torch.nn.functional.normalize(torch.tensor([[1., 0], [1, .1], [0, 1], [.1, 1]]))
-    >>> found = sweep(jaccard_distance(two_pairs, k1=2, k2=1), eps=(0.2, 0.4), min_samples=2)
+    >>> found = sweep_eps(jaccard_distance(two_pairs, k1=2, k2=1), eps=(0.2, 0.4), min_samples=2)
     >>> [point.health.n_clusters for point in found.points]
     [2, 2]
     """
