@@ -143,6 +143,7 @@ def _search(
         _nearest(
             rows, np.float32(sign), lift, bits, start, slack, indices[part], similarities[part], threads
         )
+        del bound, bits  # before the next is made, so that there is one at a time
     return torch.from_numpy(indices), torch.from_numpy(similarities)
 
 
@@ -173,8 +174,8 @@ def _short_rows(
 
 def _norm_of_rest(features: Tensor, head: Tensor) -> Tensor:
     """What the directions leave of each row; a little too large rather than too small."""
-    square = features.square().sum(dim=1) - head.square().sum(dim=1)
-    return (square.clamp(min=0) + 1e-6).sqrt()
+    whole, part = (torch.linalg.vector_norm(rows, dim=1) for rows in (features, head))
+    return ((whole.square() - part.square()).clamp(min=0) + 1e-6).sqrt()
 
 
 def _rounded_up(values: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class TrainConfig(Section):
     """Memory layout of images and weights: faster for most networks, on CPU and GPU alike."""
     threads: int = ranged(0, 0)
     """CPU threads; 0 is as many as there are cores."""
-    memory: float = ranged(0.125, 0.001)
+    memory: float = ranged(0.0625, 0.001)
     """GiB that one block of similarities may take while labels are made; less is slower."""
 
 
@@ -201,7 +201,7 @@ class EvaluateConfig(Section):
     """How much nearer images count for more in that average."""
     tpr: bool = False
     """Also the share of matching pairs accepted where 1 in 10,000, 1,000 or 100 others is."""
-    memory: float = ranged(0.125, 0.001)
+    memory: float = ranged(0.0625, 0.001)
     """GiB that one block of similarities may take while images are ranked; less is slower."""
 
 

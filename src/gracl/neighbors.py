@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gracl.errors import ConfigError, ShapeError, did_you_mean
 
-MEMORY = 128 * 2**20
+MEMORY = 64 * 2**20
 """Bytes that one block of similarities may take unless the caller says otherwise."""
 
 Algorithm = Literal["auto", "product", "half", "pruned", "approximate"]
@@ -191,11 +191,12 @@ def _by_product(
     features: Tensor, k: int, memory: int, *, rows: Tensor | None = None, farthest: bool = False
 ) -> Neighbors:
     """Every pair multiplied out; of some rows alone if these are given."""
+    queries = features if rows is None else features[rows]
     rows = torch.arange(len(features), device=features.device) if rows is None else rows
     indices = torch.empty((len(rows), k), dtype=torch.int64, device=features.device)
     similarities = torch.empty((len(rows), k), dtype=torch.float32, device=features.device)
     lowest = torch.empty(len(rows), dtype=torch.float32, device=features.device)
-    for start, block in similarity_blocks(features[rows], features, memory=memory):
+    for start, block in similarity_blocks(queries, features, memory=memory):
         part = slice(start, start + len(block))
         if farthest:
             lowest[part] = block.amin(dim=1)
