@@ -175,7 +175,8 @@ def _short_rows(
 def _norm_of_rest(features: Tensor, head: Tensor) -> Tensor:
     """What the directions leave of each row; a little too large rather than too small."""
     whole, part = (torch.linalg.vector_norm(rows, dim=1) for rows in (features, head))
-    return ((whole.square() - part.square()).clamp(min=0) + 1e-6).sqrt()
+    square: Tensor = (whole.square() - part.square()).clamp(min=0)
+    return (square + 1e-6).sqrt()
 
 
 def _rounded_up(values: Tensor) -> Tensor:
