@@ -20,9 +20,6 @@ from gracl._threads import as_many_as_torch
 ROWS = 2048
 """Rows a block: enough to make N stamps a block cheap, few enough to share among threads."""
 
-TERMS = 2**22
-"""Terms of sums of minima that the rows worked on at a time may have (some 50 MB)."""
-
 Arrays = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]
 """Values, columns and row starts of a sparse matrix."""
 
@@ -38,18 +35,20 @@ def encode(
     half = _reciprocal(tables[1], half_reach)
     # Widest possible row: the full set, and less than a third of each candidate's half set.
     width = reach * (1 + (half_reach + 2) // 3)
-    parts, counts = [], np.empty(n, dtype=np.int64)
+    columns, values, counts = [], [], np.empty(n, dtype=np.int64)
     for start in range(0, n, ROWS * 8):
         stop = min(n, start + ROWS * 8)
-        columns = np.empty((stop - start, width), dtype=np.int32)
-        values = np.empty((stop - start, width), dtype=np.float32)
+        block_columns = np.empty((stop - start, width), dtype=np.int32)
+        block_values = np.empty((stop - start, width), dtype=np.float32)
         _expand(
             tables[0], tables[1], tables[2], full, half, scale.numpy(), start,
-            columns, values, counts[start:stop],
+            block_columns, block_values, counts[start:stop],
         )  # fmt: skip
-        places = np.arange(stop - start) * width
-        parts.append(_compact(columns.ravel(), values.ravel(), places, counts[start:stop]))
-    return _joined(parts, counts)
+        used = np.arange(width) < counts[start:stop, None]
+        columns.append(block_columns[used])
+        values.append(block_values[used])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return np.concatenate(values), np.concatenate(columns), starts
 
 
 @as_many_as_torch()
@@ -59,48 +58,15 @@ def overlap(
     """Jaccard distances below 1 of the rows before `stop`; see `gracl.jaccard.overlap`."""
     assert device.type == "cpu"
     by_column = sparse.csr_array(encoding.T)
-    arrays = (
-        encoding.indptr, encoding.indices, encoding.data,
-        by_column.indptr, by_column.indices, by_column.data,
-    )  # fmt: skip
-    # No row of the result is longer than the columns that its row of the encoding meets.
-    lengths = np.diff(by_column.indptr).astype(np.int64)[encoding.indices]
-    most = np.concatenate([[0], np.cumsum(lengths)])[encoding.indptr]
-    parts, counts, found = [], np.empty(stop, dtype=np.int64), 0
-    first = 0
-    while first < stop:
-        fits = int(np.searchsorted(most, most[first] + TERMS, side="right")) - 1
-        last = min(stop, max(first + 1, fits))
-        places = most[first:last] - most[first]
-        columns = np.empty(most[last] - most[first], dtype=np.int32)
-        distances = np.empty(len(columns), dtype=np.float32)
-        _overlap(*arrays, first, places, columns, distances, counts[first:last])
-        parts.append(_compact(columns, distances, places, counts[first:last]))
-        found += len(parts[-1][0])
-        allow(found * stop // last)
-        first = last
-    return _joined(parts, counts)
-
-
-def _joined(
-    parts: list[tuple[NDArray[np.int32], NDArray[np.float32]]], counts: NDArray[np.int64]
-) -> Arrays:
-    columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return values, columns, np.concatenate([[0], np.cumsum(counts)])
-
-
-def _compact(
-    columns: NDArray[np.int32],
-    values: NDArray[np.float32],
-    places: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rows that lie apart, each `counts` long from its place on, side by side."""
-    starts = np.cumsum(counts) - counts
-    total = int(counts.sum())
-    result = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32)
-    _move_together(columns, values, places, counts, starts, *result)
-    return result
+    rows, columns = (encoding.indptr, encoding.indices), (by_column.indptr, by_column.indices)
+    counts = np.zeros(stop, dtype=np.int64)
+    _count_overlaps(*rows, *columns, counts)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    allow(int(starts[-1]))
+    found = np.empty(starts[-1], dtype=np.int32)
+    distances = np.empty(starts[-1], dtype=np.float32)
+    _fill_overlaps(*rows, encoding.data, *columns, by_column.data, starts, found, distances)
+    return distances, found, starts
 
 
 @numba.njit(cache=True, parallel=True)
@@ -174,16 +140,30 @@ def _expand(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, parallel=True)
-def _overlap(  # type: ignore[no-untyped-def]
+def _count_overlaps(row_starts, row_items, column_starts, column_items, counts):  # type: ignore[no-untyped-def]
+    stop, n = len(counts), len(column_starts) - 1
+    for block in numba.prange((stop + ROWS - 1) // ROWS):
+        seen = np.full(n, -1, dtype=np.int32)
+        for i in range(block * ROWS, min(stop, (block + 1) * ROWS)):
+            for a in range(row_starts[i], row_starts[i + 1]):
+                j = row_items[a]
+                for b in range(column_starts[j], column_starts[j + 1]):
+                    other = column_items[b]
+                    if seen[other] != i:
+                        seen[other] = i
+                        counts[i] += 1
+
+
+@numba.njit(cache=True, parallel=True)
+def _fill_overlaps(  # type: ignore[no-untyped-def]
     row_starts, row_items, row_values, column_starts, column_items, column_values,
-    first, places, columns, distances, counts,
+    starts, columns, distances,
 ):  # fmt: skip
-    rows, n = len(places), len(column_starts) - 1
-    for block in numba.prange((rows + ROWS - 1) // ROWS):
+    stop, n = len(starts) - 1, len(column_starts) - 1
+    for block in numba.prange((stop + ROWS - 1) // ROWS):
         shared = np.zeros(n, dtype=np.float32)
-        for row in range(block * ROWS, min(rows, (block + 1) * ROWS)):
-            i = first + row
-            size = places[row]
+        for i in range(block * ROWS, min(stop, (block + 1) * ROWS)):
+            size = starts[i]
             # Neighbours are visited in rising order from either side of a pair, so the two sums
             # have the same terms in the same order and the result is symmetric to the last bit.
             for a in range(row_starts[i], row_starts[i + 1]):
@@ -194,20 +174,11 @@ def _overlap(  # type: ignore[no-untyped-def]
                         columns[size] = other
                         size += 1
                     shared[other] += min(value, column_values[b])
-            counts[row] = size - places[row]
-            columns[places[row] : size].sort()
-            for entry in range(places[row], size):
+            columns[starts[i] : size].sort()
+            for entry in range(starts[i], size):
                 other = columns[entry]
                 minima = shared[other]
                 shared[other] = 0
                 distances[entry] = max(0.0, 1 - minima / (2 - minima))
                 if other == i:
                     distances[entry] = 0
-
-
-@numba.njit(cache=True, parallel=True)
-def _move_together(columns, values, places, counts, starts, to_columns, to_values):  # type: ignore[no-untyped-def]
-    for row in numba.prange(len(places)):
-        for entry in range(counts[row]):
-            to_columns[starts[row] + entry] = columns[places[row] + entry]
-            to_values[starts[row] + entry] = values[places[row] + entry]
