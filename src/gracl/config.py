@@ -59,15 +59,15 @@ class ModelConfig(Section):
     """The network."""
 
     backbone: str = "resnet50"
-    """Any timm backbone that gives feature maps."""
+    """Any timm backbone that gives feature maps or tokens, or resnet50_ibn_a and its like."""
     weights: str = "none"
-    """"none": start from random weights. "pretrained": timm's own. Else a file of weights."""
+    """"none": random. "pretrained": timm's own. "hf-hub:org/name": from the hub. Else a file."""
     size: tuple[int, int] = (256, 128)
     """Height and width in pixels that every crop is resized to."""
-    pooling: Literal["gem", "average"] = "gem"
-    """Generalised mean with a learnt power, or the plain mean."""
+    pooling: Literal["auto", "gem", "average", "cls"] = "auto"
+    """Generalised mean with a learnt power, plain mean, or class token; auto suits the backbone."""
     last_stride: Literal[1, 2] = 1
-    """Stride of the last stage; 1 keeps the feature map twice as large."""
+    """Stride of the last stage; 1 keeps maps twice as large. Tokens have none: nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -157,22 +157,41 @@ class TrainConfig(Section):
     """Times that images are clustered and trained on."""
     steps: int = ranged(200, 1)
     """Batches an epoch."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """adamw takes weight_decay off the weights themselves, not through the gradient."""
     learning_rate: float = ranged(3.5e-4, 1e-8, 1.0)
-    """Of Adam."""
+    """At its highest."""
     weight_decay: float = ranged(5e-4, 0.0, 1.0)
-    """Of Adam, as L2."""
+    """As L2 in adam."""
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    """Drops of the learning rate; or half a cosine down to 0 at the last epoch; or neither."""
+    warmup: float = ranged(0.0, 0.0)
+    """Epochs over which the learning rate rises from a hundredth to its height."""
     decay_every: int = ranged(20, 1)
-    """Epochs between two drops of the learning rate."""
+    """Epochs between two drops."""
     decay_factor: float = ranged(0.1, 0.0, 1.0)
     """What the learning rate is multiplied by at each drop."""
+    clip: float = ranged(0.0, 0.0)
+    """Length that a step's gradient is cut to; 0 leaves it."""
+    ema: float = ranged(0.0, 0.0, 0.99999)
+    """Share of itself that a teacher keeps at each step; it then makes the features that are
+    clustered, and is the model in the end. 0 is none."""
     batchnorm_group: int = ranged(64, 2)
-    """Images that BatchNorm sees at a time, whatever the batch and the number of devices."""
+    """Images that BatchNorm, and the device, sees at a time, whatever the batch and the number of
+    devices."""
     extract_batch: int = ranged(256, 1)
     """Images at a time when features are taken."""
     seed: int = ranged(0, 0)
     """Of weights, batches and augmentation."""
     device: str = "auto"
-    """"auto" is the first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
+    """"auto" is the first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps. Under torchrun
+    each process takes its own."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """Of the network alone. auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU."""
+    compile: bool = False
+    """Compile the network by torch.compile: slow to start, then faster on most GPUs."""
+    store: Literal["auto", "device", "host"] = "auto"
+    """Where decoded images wait: on the device where they fit, always there, or in host memory."""
     channels_last: bool = True
     """Memory layout of images and weights: faster for most networks, on CPU and GPU alike."""
     threads: int = ranged(0, 0)

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gracl.errors import ConfigError, WeightsError, did_you_mean
+from gracl.models import backbones
 from gracl.models.pooling import build_pooling
-from gracl.models.weights import load_into, read_weights
+from gracl.models.weights import load_into, read_hub, read_weights
 
-Pooling = Literal["gem", "average"]
+Pooling = Literal["auto", "gem", "average", "cls"]
+HUB = "hf-hub:"
 
 
 class Embedder(nn.Module):
@@ -35,26 +36,36 @@ class Embedder(nn.Module):
         *,
         dim: int,
         size: tuple[int, int],
-        pooling: Pooling = "gem",
+        pooling: nn.Module,
         mean: tuple[float, ...] = (0.485, 0.456, 0.406),
         std: tuple[float, ...] = (0.229, 0.224, 0.225),
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pooling = build_pooling(pooling)
+        self.pooling = pooling
         self.neck = nn.BatchNorm1d(dim)
         self.neck.bias.requires_grad_(False)
         self.size = size
         """(height, width) of the images it is meant for."""
         self.dim = dim
         """D."""
-        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels 0..255, uint8 or float -> (B, D) float32 unit features."""
-        maps = self.backbone.forward_features((images.float() - self.mean) / self.std)  # type: ignore[operator]
-        return F.normalize(self.neck(self.pooling(maps)))
+        """(B, 3, H, W) pixels 0..255, uint8 or float -> (B, D) float32 unit features.
+
+        Under autocast only the backbone computes in lower precision: every pooling gives float32, and
+        neck and length keep it.
+        """
+        features = self.backbone.forward_features((images.float() - self.mean) / self.std)  # type: ignore[operator]
+        return F.normalize(self.neck(self.pooling(features)))
+
+    def _load_from_state_dict(self, tensors: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Models of gracl 0.1 saved neither: both followed from the backbone then, as they do here.
+        tensors.setdefault(f"{prefix}mean", self.mean)
+        tensors.setdefault(f"{prefix}std", self.std)
+        super()._load_from_state_dict(tensors, prefix, *rest)
 
 
 def build_embedder(
@@ -62,129 +73,57 @@ def build_embedder(
     *,
     size: tuple[int, int] = (256, 128),
     weights: str | Path = "none",
-    pooling: Pooling = "gem",
+    pooling: Pooling = "auto",
     last_stride: int = 1,
 ) -> Embedder:
-    """An `Embedder` on any timm backbone that gives feature maps.
+    """An `Embedder` on any timm backbone that gives feature maps or tokens.
 
     Args:
-        backbone: a timm model's name.
-        size: (height, width) of the images.
+        backbone: a timm model's name, or `resnet50_ibn_a` and its like (see `gracl.models.ibn`).
+        size: (height, width) of the images; position embeddings are resized to it.
         weights: "none" starts from random weights, "pretrained" takes timm's (from its hub or its
-            cache), anything else is a file of weights (safetensors or torch).
-        pooling: "gem" or "average".
-        last_stride: 1 keeps the last stage at twice the resolution, as the field does; 2 leaves the
-            backbone as it is.
+            cache), "hf-hub:org/name" those of a timm model on the Hugging Face hub, and anything else
+            is a file of weights (safetensors or torch).
+        pooling: "gem" or "average" over the cells of maps, "average" over the image's tokens, "cls"
+            for the class token; "auto" is what suits the backbone (see `backbones.choose_pooling`).
+        last_stride: 1 keeps the maps of the last stage at twice the resolution, as the field does; 2
+            leaves the backbone as it is. Tokens have no stride, and are left as they are by both.
 
     Raises:
-        ConfigError: no such backbone, or its last stride cannot be changed.
+        ConfigError: no such backbone, or its size, pooling or last stride cannot be as asked for.
         WeightsError: the weights cannot be had or do not fit.
 
     >>> model = build_embedder("test_resnet", size=(64, 32)).eval()
     >>> model(torch.zeros(2, 3, 64, 32, dtype=torch.uint8)).shape
     torch.Size([2, 96])
     """
-    import timm
-
-    if not timm.is_model(backbone):
-        known = timm.list_models(f"*{backbone[:4]}*") or timm.list_models("resnet*")
-        raise ConfigError(f"timm has no backbone '{backbone}': {did_you_mean(backbone, known)}")
-    net: Any
-    arguments: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
-    if weights == "pretrained":
-        try:
-            net = timm.create_model(backbone, pretrained=True, **arguments)
-        except Exception as error:  # timm and its hub raise what they like
-            raise WeightsError(
-                f"timm's weights of '{backbone}' cannot be had: "
-                f"{str(error).splitlines()[0].rstrip('.')}. Without a network, give a file with "
-                "--model.weights FILE, or start from random weights with --model.weights none"
-            ) from error
-    elif weights == "none":
-        net = _create_random(backbone, arguments)
-    else:
-        net = timm.create_model(backbone, pretrained=False, **arguments)
-        file = Path(weights).expanduser()
-        load_into(net, read_weights(file), str(file))
-    maps = _try_out(net, backbone, size)
-    if last_stride == 1:
-        halved = maps.shape[2:]
-        set_last_stride(net, backbone)
-        maps = _try_out(net, backbone, size)
-        if any(
-            new not in (2 * old - 1, 2 * old) for new, old in zip(maps.shape[2:], halved, strict=True)
-        ):
-            raise ConfigError(
-                f"the last stride of '{backbone}' cannot be changed: its maps would grow from "
-                f"{tuple(halved)} to {tuple(maps.shape[2:])}. Set model.last_stride to 2"
-            )
-    cfg: dict[str, Any] = net.pretrained_cfg
+    net = backbones.create(backbone, size, pretrained=weights == "pretrained")
+    features = backbones.try_out(net, backbone, size)
+    layout = backbones.layout_of(net, backbone, features)
+    chosen = backbones.choose_pooling(pooling, net, backbone, layout, features)
+    norm = backbones.trim(net, features, keep_norm=chosen == "average")
+    if last_stride == 1 and layout.order != "tokens":
+        backbones.set_last_stride(net, backbone, size)
+    cfg = _load(net, backbone, weights)
     return Embedder(
         net.train(),
-        dim=maps.shape[1],
+        dim=layout.cells(features).shape[1],
         size=size,
-        pooling=pooling,
+        pooling=build_pooling(chosen, layout, backbones.take_norm(net, norm) if norm else None),
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
     )
 
 
-def _create_random(backbone: str, arguments: dict[str, Any]) -> Any:
-    """A network of random weights in which every block already does something.
-
-    timm zeroes the last BatchNorm of residual blocks by default, which makes an untrained network
-    little more than its shortcuts: on drawn people its features then retrieve at chance (ResNet-18)
-    or a third worse (ResNet-10-T), and the first clusters are made from these features.
-    """
-    import timm
-
-    try:
-        return timm.create_model(backbone, pretrained=False, zero_init_last=False, **arguments)
-    except TypeError:  # an architecture without this choice
-        return timm.create_model(backbone, pretrained=False, **arguments)
-
-
-def _try_out(net: Any, backbone: str, size: tuple[int, int]) -> Tensor:
-    """The feature maps of one image; refuses a network that gives none."""
-    try:
-        with torch.no_grad():
-            maps: Tensor = net.eval().forward_features(torch.zeros(1, 3, *size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(
-            f"backbone '{backbone}' cannot take images of {size}: {str(error).splitlines()[0]}. Set "
-            "model.size to the size it was made for, and model.last_stride to 2"
-        ) from error
-    if maps.ndim != 4 or maps.shape[1] != net.num_features:
-        raise ConfigError(
-            f"backbone '{backbone}' gives features of shape {tuple(maps.shape)}; expected maps "
-            "(B, C, h, w), as convolutional backbones of timm give"
-        )
-    return maps
-
-
-def set_last_stride(net: nn.Module, name: str) -> None:
-    """Sets the stride of the last block that halves the feature map to 1.
-
-    timm's `output_stride=16` would dilate the convolutions of that stage too; the field does not.
-    """
-    strided = [
-        (path, module)
-        for path, module in net.named_modules()
-        if isinstance(module, nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d) and module.stride in (2, (2, 2))
-    ]
-    if not strided:
-        raise ConfigError(
-            f"no stride to change in '{name}': set model.last_stride to 2, which leaves it as it is"
-        )
-    block = strided[-1][0].split(".downsample")[0].rpartition(".")[0] or strided[-1][0]
-    if ".downsample" in strided[-1][0]:
-        block = strided[-1][0].split(".downsample")[0]
-    for path, module in strided:
-        if not path.startswith(block):
-            continue
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-        else:
-            # At stride 1 a pooling window would shrink the shortcut by a row and blur it.
-            module.kernel_size = 1
-            module.stride = 1
+def _load(net: Any, backbone: str, weights: str | Path) -> dict[str, Any]:
+    """Fills the network from a file or the hub; returns timm's notes on its weights."""
+    cfg: dict[str, Any] = net.pretrained_cfg
+    if weights in ("none", "pretrained"):
+        return cfg
+    if str(weights).startswith(HUB):
+        tensors, found = read_hub(str(weights).removeprefix(HUB), backbone)
+        cfg = {**cfg, **found}
+    else:
+        tensors = read_weights(Path(weights).expanduser())
+    load_into(net, tensors, str(weights))
+    return cfg

@@ -1,16 +1,21 @@
-"""Weights from a file, whatever names their keys have. Nothing here unpickles foreign code."""
+"""Weights from a file or the hub, whatever names their keys have. Nothing unpickles foreign code."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gracl.errors import WeightsError
+from gracl.errors import ConfigError, WeightsError
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "teacher", "student")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 PREFIXES = ("module.", "backbone.", "model.", "base.", "encoder.")
 
 
@@ -31,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # on a file that is none, torch's unpickler raises what it likes
         raise WeightsError(
-            f"{path} cannot be read as weights: {str(e).splitlines()[0] if str(e) else e!r}. Only "
+            f"{path} cannot be read as weights: {first_line(e)}. Only "
             "tensors are loaded; save a state_dict, best as safetensors"
         ) from e
     for wrapper in WRAPPERS:
@@ -45,10 +50,66 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_hub(repository: str, backbone: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and timm's notes on them, from the Hugging Face hub or its cache.
+
+    Args:
+        repository: "org/name" of a model that timm can read, that is, with timm's config.json.
+        backbone: the architecture that it must be of.
+
+    Raises:
+        WeightsError: it cannot be had.
+        ConfigError: it is of another architecture.
+    """
+    try:
+        require_hub(repository)
+        from timm.models import load_model_config_from_hf, load_state_dict_from_hf
+
+        cfg, architecture, _ = load_model_config_from_hf(repository)
+        tensors = load_state_dict_from_hf(repository, weights_only=True)
+    except Exception as error:  # timm and its hub raise what they like
+        raise WeightsError(
+            f"the weights hf-hub:{repository} cannot be had: {first_line(error)}. "
+            "Without a network, give a file with --model.weights FILE, or start from random weights "
+            "with --model.weights none"
+        ) from error
+    if architecture != backbone.split(".")[0]:
+        raise ConfigError(
+            f"hf-hub:{repository} holds a '{architecture}', and the backbone is '{backbone}'. Set "
+            f"model.backbone to {architecture}"
+        )
+    return tensors, cfg
+
+
+def require_hub(repository: str) -> None:
+    """Fails at once where the hub's own client would try for a minute.
+
+    Raises:
+        ConnectionError: the repository has no weights in the cache, and the hub does not answer.
+    """
+    from huggingface_hub import constants
+
+    name = repository.split("@")[0].replace("/", "--")  # a revision may follow
+    folder = Path(constants.HF_HUB_CACHE, f"models--{name}", "snapshots")
+    if constants.HF_HUB_OFFLINE or any(file.suffix in SUFFIXES for file in folder.glob("*/*")):
+        return
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+    except HTTPError:
+        return  # whatever it says, it answers
+    except OSError as error:
+        raise ConnectionError(
+            f"{constants.ENDPOINT} does not answer ({error}), and {constants.HF_HUB_CACHE} has no "
+            f"weights of {repository}"
+        ) from error
+
+
 def load_into(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str:
     """Copies weights into a module; returns a sentence on how their names were matched.
 
-    First by name, after prefixes such as `module.` are taken off. If names do not fit, by order: a
+    First by name, after prefixes such as `module.` are taken off, and with timm's own converter of the
+    architecture, which resizes position embeddings to the images' size and knows names that others
+    published under. If names do not fit, by order: a
     file of the same architecture written by other code lists tensors of the same shapes in the same
     order, and then each takes its place. A classifier at the end of the file is left out. (Files of
     safetensors have no such order: they list names by the alphabet.)
@@ -58,6 +119,9 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str
     """
     wanted = {k: v for k, v in module.state_dict().items() if not _is_counter(k)}
     given = {_plain(k, wanted): v for k, v in tensors.items() if not _is_counter(k)}
+    converted = _converted(module, given)
+    if wanted.keys() <= converted.keys():
+        given = converted
     if wanted.keys() <= given.keys():
         matched, how = {k: given[k] for k in wanted}, "by name"
     else:
@@ -77,6 +141,26 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], source: str) -> str
         )
     module.load_state_dict(matched, strict=False)
     return f"{len(matched)} of {len(tensors)} tensors of {Path(source).name} matched {how}"
+
+
+def _converted(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as timm would convert them for a network of its own; as they are if it cannot."""
+    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    try:
+        return dict(convert(dict(tensors), module))
+    except Exception:  # written for known files; of any other it asks names that are not there
+        return tensors
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, as a part of a sentence.
+
+    >>> first_line(ValueError("It is 5.\\nSee above."))
+    'It is 5'
+    """
+    return next(iter(str(error).splitlines()), repr(error)).rstrip(".")
 
 
 def _plain(key: str, wanted: dict[str, Tensor]) -> str:
