@@ -1,0 +1,138 @@
+"""A training step against the bare forward, backward and optimiser step of the same network.
+
+    python benchmarks/step.py [--backbone resnet50] [--size 256 128] [--batch 128] [--rounds 5]
+
+Both take the batch in BatchNorm groups of 64, in float32, channels last, on images in memory. The bare
+loop has its images as float tensors at hand and takes the loss of one product; gracl's step draws them
+from the store, changes them (flip, pad and crop, erasing), contrasts them with both banks of 700
+clusters, guards against NaN, and moves the memory. One round is one step of each, in turn; figures are
+medians. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gracl import training
+from gracl.config import Config
+from gracl.data.feed import Feed
+from gracl.data.records import Record, Records
+from gracl.data.store import ImageStore
+from gracl.engine import Engine
+from gracl.methods.gracl import GRACL
+from gracl.models.batchnorm import group_borders
+from gracl.stopwatch import wait_for
+from measuring import command, save
+
+CLUSTERS, KEPT = 700, 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", nargs="+", default=["resnet50", "resnet10t"])
+    parser.add_argument("--size", type=int, nargs=2, default=[256, 128])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for backbone in arguments.backbone:
+        rows.append(measure(backbone, tuple(arguments.size), arguments.batch, arguments.rounds))
+        print(rows[-1], flush=True)
+    save("step", {"command": command(), "threads": 1, "device": "cpu", "rows": rows})
+
+
+def measure(backbone: str, size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
+    """Seconds of a step, bare and gracl's, and their ratio."""
+    steps = {"bare": bare_step(backbone, size, batch), "gracl": gracl_step(backbone, size, batch)}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.process_time()
+            step()
+            seconds[name].append(time.process_time() - start)
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    ratios = [g / b for b, g in zip(seconds["bare"][1:], seconds["gracl"][1:], strict=True)]
+    return {
+        "backbone": backbone,
+        "size": size,
+        "batch": batch,
+        "rounds": rounds,
+        **{f"{name}_cpu_seconds": round(value, 3) for name, value in medians.items()},
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_lowest_and_highest": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def settings(backbone: str, size: tuple[int, int], device: str = "cpu") -> Config:
+    """The field's recipe on this network."""
+    return Config().replace(
+        {
+            "model": {"backbone": backbone, "size": size},
+            "train": {"device": device, "precision": "float32" if device == "cpu" else "auto"},
+        }
+    )
+
+
+def bare_step(backbone: str, size: tuple[int, int], batch: int) -> Callable[[], None]:
+    """Forward, backward, step, on float images at hand."""
+    config = settings(backbone, size)
+    model = training.build_model(config.model).to(memory_format=torch.channels_last).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(weights, lr=3.5e-4, weight_decay=5e-4, fused=True)
+    images = 255 * torch.rand(batch, 3, *size)
+    images = images.contiguous(memory_format=torch.channels_last)
+    towards = F.normalize(torch.randn(batch, model.dim))
+    borders = group_borders(batch, config.train.batchnorm_group)
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=True)
+        for a, b in pairwise(borders):
+            loss = -(model(images[a:b]) * towards[a:b]).sum() / batch
+            loss.backward()
+        adam.step()
+
+    return step
+
+
+def gracl_step(backbone: str, size: tuple[int, int], batch: int) -> Callable[[], None]:
+    """The engine's, on a store in memory."""
+    config = settings(backbone, size)
+    model = training.build_model(config.model)
+    engine = Engine(model, config)
+    feed = Feed(drawn_store(KEPT, size), engine.device)
+    method = GRACL()
+    method.banks = {
+        name: F.normalize(torch.randn(CLUSTERS, model.dim, device=engine.device))
+        for name in ("inter", "intra")
+    }
+    labels = np.arange(KEPT) % CLUSTERS
+    random = np.random.default_rng(0)
+
+    def step() -> None:
+        rows = random.choice(KEPT, batch, replace=False)
+        engine.run_epoch(feed, [rows], labels, method, 1)
+        wait_for(engine.device)
+
+    return step
+
+
+def drawn_store(n: int, size: tuple[int, int]) -> ImageStore:
+    """Random pixels in memory, with names that no file has."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, *size), dtype=torch.uint8, generator=draws)
+    return ImageStore(Records(tuple(Record(Path(f"{i}.jpg")) for i in range(n))), images)
+
+
+if __name__ == "__main__":
+    main()
