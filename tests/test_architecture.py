@@ -15,7 +15,7 @@ ROOT = Path(gracl.__file__).parent
 
 LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("errors",),
-    ("forecast", "_threads"),
+    ("forecast", "_threads", "distributed", "stopwatch", "precision"),
     (
         "neighbors",
         "_search_pruned",
@@ -30,8 +30,9 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("extraction",),
     ("methods.",),
     ("config", "recipes."),
-    ("training", "evaluation", "pictures"),
+    ("optimization", "engine", "training", "evaluation", "pictures"),
     ("runs",),
+    ("profiling",),
     ("cli",),
     ("__init__", "__main__"),
 ]

@@ -6,13 +6,25 @@ import torch
 from scipy.stats import ks_2samp
 
 import naive
-from gracl.data.augment import augment, erase_rectangles, flip_and_crop, jitter
+from gracl.data.augment import augment
 
 WHITE = (255, 255, 255)
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def move(images, generator, *, flip, pad):
+    return augment(images, generator, flip=flip, pad=pad, erase=0.0)
+
+
+def erase(images, generator, fill):
+    return augment(images, generator, flip=0.0, pad=0, erase=1.0, fill=fill)
+
+
+def jitter(images, generator, strength):
+    return augment(images, generator, flip=0.0, pad=0, erase=0.0, color=strength)
 
 
 def make_images(n=6, height=12, width=8, low=0):
@@ -22,7 +34,7 @@ def make_images(n=6, height=12, width=8, low=0):
 def rectangles(height, width, n, seed=0):
     """(n, 4) top, left, height, width of what random erasing makes white; n drawn, all erased."""
     black = torch.zeros(n, 3, height, width, dtype=torch.uint8)
-    white = erase_rectangles(black, generator(seed), probability=1.0, fill=WHITE)[:, 0] == 255
+    white = erase(black, generator(seed), WHITE)[:, 0] == 255
     rows, columns = white.any(dim=2), white.any(dim=1)
     sizes = torch.stack([rows.sum(dim=1), columns.sum(dim=1)])
     assert torch.equal(sizes.prod(dim=0), white.sum(dim=(1, 2))), "the white part is a rectangle"
@@ -46,7 +58,7 @@ def test_with_everything_off_nothing_changes():
 @pytest.mark.parametrize("pad", [1, 3, 9])
 def test_each_crop_is_one_shift_of_the_padded_image(flip, pad):
     images = make_images(40, 7, 5, low=1)
-    found = flip_and_crop(images, generator(pad), flip=flip, pad=pad).numpy()
+    found = move(images, generator(pad), flip=flip, pad=pad).numpy()
     span = range(-pad, pad + 1)
     for before, after in zip(images.numpy(), found, strict=True):
         possible = [naive.flip_and_crop(before, flip == 1, y, x, pad) for y in span for x in span]
@@ -57,7 +69,7 @@ def test_shifts_are_uniform_and_independent_of_the_flip():
     n, pad = 20_000, 2
     image = torch.zeros(1, 3, 7, 9, dtype=torch.uint8)
     image[:, 0, 3, 4], image[:, 1, 3, 3], image[:, 2, 3, 5] = 255, 255, 255
-    found = flip_and_crop(image.expand(n, -1, -1, -1), generator(), flip=0.5, pad=pad)
+    found = move(image.expand(n, -1, -1, -1), generator(), flip=0.5, pad=pad)
     middle = found[:, 0].flatten(1).int().argmax(dim=1)
     down, right = 3 - middle // 9, 4 - middle % 9
     mirrored = found[:, 1].flatten(1).int().argmax(dim=1) > middle
@@ -70,7 +82,7 @@ def test_shifts_are_uniform_and_independent_of_the_flip():
 @pytest.mark.parametrize("flip", [0.0, 0.2, 1.0])
 def test_flip_is_the_share_of_mirrored_images(flip):
     images = make_images(1).expand(5000, -1, -1, -1)
-    found = flip_and_crop(images, generator(), flip=flip, pad=0)
+    found = move(images, generator(), flip=flip, pad=0)
     mirrored = (found == images.flip(3)).flatten(1).all(dim=1)
     assert ((found == images).flatten(1).all(dim=1) ^ mirrored).all()
     assert abs(mirrored.float().mean() - flip) <= 0.025 * (0 < flip < 1)
@@ -111,17 +123,17 @@ def test_erased_areas_and_shapes_keep_to_their_bounds():
     assert boxes[:, :2].min() == 0
 
 
-@pytest.mark.parametrize("erase", [0.0, 0.3, 1.0])
-def test_erase_is_the_share_of_erased_images(erase):
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_erase_is_the_share_of_erased_images(probability):
     black = torch.zeros(4000, 3, 20, 10, dtype=torch.uint8)
-    found = augment(black, generator(), flip=0.5, pad=0, erase=erase, fill=WHITE)
+    found = augment(black, generator(), flip=0.5, pad=0, erase=probability, fill=WHITE)
     share = (found == 255).flatten(1).any(dim=1).float().mean()
-    assert abs(share - erase) <= 0.03 * (0 < erase < 1)
+    assert abs(share - probability) <= 0.03 * (0 < probability < 1)
 
 
 def test_erased_pixels_take_the_fill_and_the_others_stay():
     images = make_images(200, 20, 10, low=10)
-    found = erase_rectangles(images, generator(), probability=1.0, fill=(1, 2, 3))
+    found = erase(images, generator(), (1, 2, 3))
     erased = (found == torch.tensor([1, 2, 3])[:, None, None]).all(dim=1, keepdim=True)
     assert erased.flatten(1).any(dim=1).all()
     assert torch.equal(found.where(~erased, 0), images.where(~erased, 0))
@@ -129,7 +141,7 @@ def test_erased_pixels_take_the_fill_and_the_others_stay():
 
 def test_an_image_that_no_rectangle_fits_is_left_as_it_is():
     line = make_images(50, 1, 12)
-    assert torch.equal(erase_rectangles(line, generator(), probability=1.0, fill=WHITE), line)
+    assert torch.equal(erase(line, generator(), WHITE), line)
 
 
 def test_the_same_generator_state_gives_the_same_batch():

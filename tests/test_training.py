@@ -193,6 +193,51 @@ def test_other_settings_do_not_continue_a_run(dataset, tmp_path):
         train(SMALL.replace({"method": {"eps": 0.5}}), dataset, tmp_path / "run")
 
 
+def test_the_length_of_a_cosine_may_not_change(dataset, tmp_path):
+    cosine = SMALL.replace({"train": {"schedule": "cosine", "epochs": 1}})
+    train(cosine, dataset, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"train\.epochs was 1, is 2"):
+        train(cosine.replace({"train": {"epochs": 2}}), dataset, tmp_path / "run")
+
+
+def test_a_teacher_is_what_is_scored_and_kept_and_continues(dataset, tmp_path):
+    config = SMALL.replace({"train": {"ema": 0.8}})
+    models = []
+
+    def stop(epoch):
+        models.append(epoch.model)
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset, tmp_path / "run", on_epoch=stop)
+    snapshot = load_snapshot(tmp_path / "run" / "checkpoint.safetensors")
+    assert_same_weights(snapshot.state["teacher"], models[1].state_dict())
+    conv = next(name for name in snapshot.state["model"] if name.endswith("conv1.weight"))
+    assert not torch.equal(snapshot.state["model"][conv], snapshot.state["teacher"][conv])
+    continued = train(config, dataset, tmp_path / "run", on_epoch=lambda e: models.append(e.model))
+    whole = train(config, dataset, tmp_path / "whole")
+    assert_same_weights(weights(whole.folder), weights(continued.folder))
+    assert_same_weights(weights(continued.folder), models[-1].state_dict())
+    assert whole.after == continued.after
+
+
+def test_the_log_says_where_the_time_went(dataset, tmp_path):
+    run = train(SMALL, dataset, tmp_path / "run")
+    stages = ["extract", "search", "graph", "cluster", "proxies", "train"]
+    start, *epochs, end = run.log
+    assert list(start["seconds"]) == ["decode", "evaluate"]
+    assert list(end["seconds"]) == ["evaluate"]
+    for line in epochs:
+        assert list(line["seconds"]) == stages
+        assert min(line["seconds"].values()) > 0
+        speed = line["images_per_second"]
+        assert speed["extract"] == pytest.approx(len(dataset.train) / line["seconds"]["extract"])
+        assert 3 * 8 <= speed["train"] * line["seconds"]["train"] <= 3 * 16
+        assert line["peak_memory"]["host"] > 2**26
+    assert (start["device"], start["processes"], start["threads"]) == ("cpu", 1, 1)
+
+
 def test_a_run_that_failed_before_it_learnt_anything_begins_anew(dataset, tmp_path):
     hopeless = SMALL.replace({"method": {"eps": 0.0, "min_samples": 8}})
     with pytest.raises(ClusterCollapse):
@@ -299,14 +344,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(
     def broken(self, features, labels):
         calls.append(1)
         losses = original(self, features, labels)
-        return {k: v * (float("nan") if len(calls) == 5 else 1.0) for k, v in losses.items()}
+        return {k: v * (float("nan") if len(calls) == 9 else 1.0) for k, v in losses.items()}
 
     monkeypatch.setattr(GRACL, "loss", broken)
     with pytest.raises(NonFiniteLoss, match=r"epoch 2, step 2 \(inter nan.*batch of \d+\.jpg"):
         train(config, dataset, tmp_path / "two")
     kept = load_snapshot(tmp_path / "two" / "checkpoint.safetensors")
     assert kept.epoch == 1
-    assert_same_weights(weights(healthy.folder), kept.model)
+    assert_same_weights(weights(healthy.folder), kept.state["model"])
 
 
 def test_the_model_is_untouched_by_the_step_that_failed(dataset, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line: `gracl demo`, `train`, `evaluate`, `data check`, `data draw`.
+"""The command line: `gracl demo`, `train`, `cluster`, `evaluate`, `profile`, `data check`, `data draw`.
 
 Nothing heavy is imported before a command is known to be well formed, so `--help` stays quick.
 """
@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is known to be well formed, so `--hel
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -32,6 +35,7 @@ from gracl.config import Algorithm, Config, EvaluateConfig, recipes
 from gracl.errors import ConfigError, DataError, GraclError, did_you_mean
 
 if TYPE_CHECKING:
+    from gracl import profiling
     from gracl.clustering import Labels
     from gracl.data.check import Report
     from gracl.data.records import Dataset, Records
@@ -119,6 +123,16 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Where the time of a training went, how fast it was, the memory it took."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A run's folder; the run may still be going on."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
 class Check:
     """Read every image of a data set and say what is there, what is wrong, what can be scored."""
 
@@ -156,7 +170,10 @@ class Data:
     ]
 
 
-console = Console(highlight=False, markup=False)
+PROCESS = int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+"""This process's number, where torchrun started it."""
+
+console = Console(highlight=False, markup=False, quiet=bool(PROCESS))
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -171,8 +188,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = _parse(words)
         if isinstance(command, Data):
             command = command.what
+        if PROCESS is not None and not isinstance(command, Train):
+            raise ConfigError(
+                "torchrun starts several processes, and only 'gracl train' shares its work among them; "
+                "run this command without torchrun"
+            )
         usable = ACTIONS[type(command)](command)
     except GraclError as error:
+        if PROCESS:
+            # What stops all processes is said by the first; torchrun then ends this one before it
+            # speaks. What stops this one alone is said here.
+            time.sleep(2)
+            errors.print(f"process {PROCESS}:", end=" ")
         errors.print("error:", Text(str(error)), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -276,6 +303,18 @@ def evaluate(command: Evaluate) -> None:
     _print_notes(dataset)
 
 
+def profile(command: Profile) -> None:
+    """Print where the time of a run went."""
+    from gracl.profiling import profile_run
+    from gracl.runs import Run
+
+    found = profile_run(Run(command.run))
+    if command.json:
+        print(json.dumps(asdict(found)))
+    else:
+        _print_profile(found)
+
+
 def check(command: Check) -> bool:
     """Print what a data set holds; whether it can be trained on."""
     from gracl.data.check import check_dataset
@@ -307,6 +346,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Train: train,
     Cluster: cluster,
     Evaluate: evaluate,
+    Profile: profile,
     Check: check,
     Draw: draw,
 }
@@ -330,6 +370,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Train, tyro.conf.subcommand("train", default=train_default)],
         Annotated[Cluster, tyro.conf.subcommand("cluster")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Data, tyro.conf.subcommand("data")],
     ]
     return tyro.cli(
@@ -353,6 +394,14 @@ def _value_of(words: Sequence[str], flag: str) -> str | None:
 # -- what is printed ------------------------------------------------------------------------------
 
 
+class Speed(ProgressColumn):
+    """How many are done in a second: images, or steps of training."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before there is anything to measure by."""
+        return Text("" if not task.speed else f"{task.speed:.1f}/s")
+
+
 class Bars:
     """Progress bars, one a stage, that vanish when all is done."""
 
@@ -361,6 +410,7 @@ class Bars:
             TextColumn("{task.description:>8}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Speed(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -392,7 +442,7 @@ def _print_log() -> None:
             errors.print(Text(record.getMessage()), soft_wrap=True)
 
     log = logging.getLogger("gracl")
-    log.handlers[:] = [Printed()]
+    log.handlers[:] = [logging.NullHandler() if PROCESS else Printed()]
     log.setLevel(logging.INFO)
 
 
@@ -404,15 +454,14 @@ def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = Non
     )
     _print_notes(dataset)
     started = time.perf_counter()
+    spent: list[float] = []
+
+    def tell(epoch: Epoch) -> None:
+        spent.append(sum(epoch.seconds.values()))
+        _print_epoch(epoch, config.train.epochs, seconds_each=sum(spent) / len(spent))
+
     with Bars() as bars:
-        run = train_run(
-            config,
-            dataset,
-            out,
-            links=links,
-            on_epoch=lambda epoch: _print_epoch(epoch, config.train.epochs),
-            progress=bars,
-        )
+        run = train_run(config, dataset, out, links=links, on_epoch=tell, progress=bars)
     if run.left_out:
         console.print(f"{len(run.left_out)} images could not be read; see {out / 'data.json'}")
     _print_before_and_after(run)
@@ -428,7 +477,9 @@ def _print_notes(dataset: Dataset) -> None:
         console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
 
 
-def _print_epoch(epoch: Epoch, epochs: int) -> None:
+def _print_epoch(epoch: Epoch, epochs: int, *, seconds_each: float) -> None:
+    from gracl.forecast import duration
+
     health = epoch.health
     cells = [
         f"{epoch.number:>{len(str(epochs))}}/{epochs}",
@@ -438,6 +489,7 @@ def _print_epoch(epoch: Epoch, epochs: int) -> None:
         "stable    -" if health.stability is None else f"stable {health.stability:.2f}",
         f"loss {epoch.losses['total']:.3f}",
         f"{sum(epoch.seconds.values()):.0f} s",
+        f"{duration(seconds_each * (epochs - epoch.number))} left",
     ]
     console.print("  ".join(cells), soft_wrap=True)
     for warning in health.warnings:
@@ -523,6 +575,26 @@ def _print_before_and_after(run: Run) -> None:
         f"protocol {scores['protocol']}{where}: {scores['n_queries']} queries, {left_out} without a "
         "match left out; scores are those of the last epoch"
     )
+
+
+def _print_profile(found: profiling.Profile) -> None:
+    from gracl.forecast import GIB, duration
+
+    table = Table(title=f"{found.epochs} epochs in {duration(found.total)}")
+    for column in ("stage", "seconds", "share", "images a second"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, seconds in found.seconds.items():
+        speed = found.images_per_second.get(stage)
+        cells = (
+            f"{seconds:.1f}",
+            f"{seconds / found.total:.1%}",
+            "" if speed is None else f"{speed:.0f}",
+        )
+        table.add_row(stage, *cells)
+    console.print(table)
+    memory = ", ".join(f"{place} {size / GIB:.1f} GiB" for place, size in found.peak_memory.items())
+    processes = f"{found.processes} process" + ("es" if found.processes > 1 else "")
+    console.print(f"on {found.device}, {processes}; most memory of one: {memory}", soft_wrap=True)
 
 
 def _print_report(report: Report) -> None:

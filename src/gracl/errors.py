@@ -6,7 +6,7 @@ Each message says what was found, what was expected, and what to type next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class GraclError(Exception):
@@ -50,7 +50,14 @@ class LinkConflict(GraclError, ValueError):  # noqa: N818
 
 
 class NonFiniteLoss(GraclError, RuntimeError):  # noqa: N818
-    """A loss became infinite or NaN; raised before the optimiser steps on it."""
+    """A loss or its gradient became infinite or NaN; raised before the optimiser steps on it."""
+
+    files: Sequence[str] = ()
+    """Paths of the batch's images."""
+
+
+class OutOfStep(GraclError, RuntimeError):  # noqa: N818
+    """Processes that train one model hold different ones."""
 
 
 class RunError(GraclError, RuntimeError):

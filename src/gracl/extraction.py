@@ -7,43 +7,56 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gracl import distributed
+from gracl.data.feed import Feed
 from gracl.data.records import Records
 from gracl.data.store import ImageStore, open_store
 from gracl.models.embedder import Embedder
+from gracl.precision import choose_precision
 
 
 @torch.no_grad()
 def extract(
     model: Embedder,
-    images: Records | ImageStore,
+    images: Records | ImageStore | Feed,
     *,
     batch_size: int = 256,
+    precision: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The unit features of all images, on the model's device.
+
+    Where several processes work together, each takes its share of the batches.
 
     Args:
         model: used in eval mode and left in the mode it was in.
         images: records are decoded through the image store at the model's size; one that cannot be
             decoded is an error, since a row must stand for each record.
         batch_size: images at a time; the features do not depend on it beyond float rounding.
-        progress: called with (done, total).
+        precision: what the network computes in, see `gracl.precision`; the result is float32.
+        progress: called with (done, total) of this process's share.
 
     Returns:
         (N, D) float32.
     """
+    device = next(model.parameters()).device
     if isinstance(images, Records):
         images = open_store(images, size=model.size, on_bad="refuse")
-    device = next(model.parameters()).device
-    features = torch.empty((len(images), model.dim), device=device)
+    if isinstance(images, ImageStore):  # read once: no need to keep it on the device
+        images = Feed(images, device, resident=device.type == "cpu")
+    ends = distributed.split([*range(0, len(images), batch_size), len(images)])
+    start, end = ends[distributed.rank()], ends[distributed.rank() + 1]
+    features = torch.empty((end - start, model.dim), device=device)
+    network = choose_precision(precision, device)
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(images), batch_size):
-            batch = images.images[start : start + batch_size].to(device)
-            features[start : start + len(batch)] = model(batch).float()
+        rows = [slice(at, min(at + batch_size, end)) for at in range(start, end, batch_size)]
+        for part, batch in zip(rows, images.batches(rows), strict=True):
+            with network.forward():
+                features[part.start - start : part.stop - start] = model(batch).float()
             if progress is not None:
-                progress(start + len(batch), len(images))
+                progress(part.stop - start, end - start)
     finally:
         model.train(training)
-    return features
+    return distributed.gather(features, ends)

@@ -42,7 +42,7 @@ class Forecast:
         return self.seconds >= 10 or self.memory >= GIB
 
     def __str__(self) -> str:
-        return f"{self.stage}: about {_duration(self.seconds)} and {self.memory / GIB:.1f} GiB"
+        return f"{self.stage}: about {duration(self.seconds)} and {self.memory / GIB:.1f} GiB"
 
     def announce(self) -> None:
         """Tells the log of a big stage, and raises `OutOfMemory` where it will not fit."""
@@ -101,7 +101,12 @@ def _number_in(path: str) -> int | None:
         return None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(12.3), duration(600), duration(9000)
+    ('12 s', '10 min', '2.5 h')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

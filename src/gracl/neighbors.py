@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from gracl import distributed
 from gracl.errors import ConfigError, ShapeError, did_you_mean
 
 MEMORY = 64 * 2**20
@@ -59,6 +60,9 @@ def search(
     image itself included" is true of every row. Other ties are broken arbitrarily, but the same way
     each time on one machine.
 
+    Where several processes work together, each searches for its share of the rows, by "product" or
+    "half"; for "pruned" and "approximate" each searches for all of them.
+
     Args:
         features: (N, D) float32 unit rows, on any device.
         k: how many, the row itself included; cut to N where it is larger.
@@ -87,21 +91,22 @@ def search(
         raise ConfigError(f"'{algorithm}' is no search; {did_you_mean(algorithm, get_args(Algorithm))}")
     k = min(k, len(features))
     if k == 0:
-        return _by_product(features, k, memory, farthest=farthest)
+        return _by_product(features, k, memory, rows=torch.arange(0), farthest=farthest)
     if farthest and algorithm in ("half", "approximate"):
         raise ConfigError(f"'{algorithm}' cannot find the farthest rows; use 'product' or 'auto'")
     if algorithm == "approximate":
         from gracl import _search_approximate
 
         return Neighbors(*_search_approximate.search(features, k, memory=memory))
-    is_large = features.is_cuda and len(features) >= HALF_FROM and not farthest
-    if algorithm == "half" or (algorithm == "auto" and is_large):
-        return _by_half(features, k, memory)
     if algorithm == "pruned" or (algorithm == "auto" and features.device.type == "cpu"):
         found = _by_bound(features, k, memory, always=algorithm == "pruned", farthest=farthest)
         if found is not None:
             return found
-    return _by_product(features, k, memory, farthest=farthest)
+    rows, ends = _shares(features, memory)
+    is_large = features.is_cuda and len(features) >= HALF_FROM and not farthest
+    if algorithm == "half" or (algorithm == "auto" and is_large):
+        return _gathered(_by_half(features, k, memory, share=rows), ends)
+    return _gathered(_by_product(features, k, memory, rows=rows, farthest=farthest), ends)
 
 
 def mean_of_nearest_foreign(
@@ -163,9 +168,14 @@ def similarity_blocks(
 
     Each block is a fresh tensor that the caller may write into.
     """
-    rows = max(1, memory // (gallery.element_size() * max(1, len(gallery))))
+    rows = rows_in_block(gallery, memory)
     for start in range(0, len(queries), rows):
         yield start, queries[start : start + rows] @ gallery.T
+
+
+def rows_in_block(gallery: Tensor, memory: int) -> int:
+    """How many rows of similarities to a gallery take so many bytes, one at least."""
+    return max(1, memory // (gallery.element_size() * max(1, len(gallery))))
 
 
 def check_features(features: Tensor) -> Tensor:
@@ -185,15 +195,32 @@ def check_features(features: Tensor) -> Tensor:
     return features
 
 
+def _shares(features: Tensor, memory: int) -> tuple[Tensor, list[int]]:
+    """The rows that this process searches for, whole blocks of them, and where all shares end."""
+    block = rows_in_block(features, memory)
+    ends = distributed.split([*range(0, len(features), block), len(features)])
+    start, end = ends[distributed.rank()], ends[distributed.rank() + 1]
+    return torch.arange(start, end, device=features.device), ends
+
+
+def _gathered(part: Neighbors, ends: list[int]) -> Neighbors:
+    """The neighbours of all rows, from each process's share of them."""
+    farthest = part.farthest
+    return Neighbors(
+        distributed.gather(part.indices, ends),
+        distributed.gather(part.similarities, ends),
+        farthest if farthest is None else distributed.gather(farthest, ends),
+    )
+
+
 # -- roads ----------------------------------------------------------------------------------------
 
 
 def _by_product(
-    features: Tensor, k: int, memory: int, *, rows: Tensor | None = None, farthest: bool = False
+    features: Tensor, k: int, memory: int, *, rows: Tensor, farthest: bool = False
 ) -> Neighbors:
-    """Every pair multiplied out; of some rows alone if these are given."""
-    queries = features if rows is None else features[rows]
-    rows = torch.arange(len(features), device=features.device) if rows is None else rows
+    """These rows multiplied with all."""
+    queries = features if len(rows) == len(features) else features[rows]
     indices = torch.empty((len(rows), k), dtype=torch.int64, device=features.device)
     similarities = torch.empty((len(rows), k), dtype=torch.float32, device=features.device)
     lowest = torch.empty(len(rows), dtype=torch.float32, device=features.device)
@@ -211,8 +238,9 @@ def _by_product(
     return Neighbors(indices, similarities, lowest if farthest else None)
 
 
-def _by_half(features: Tensor, k: int, memory: int) -> Neighbors:
-    """The product in float16, its best candidates multiplied again in float32, each row proven.
+def _by_half(features: Tensor, k: int, memory: int, *, share: Tensor) -> Neighbors:
+    """The product of some rows with all in float16, its best candidates again in float32, each row
+    proven.
 
     With g the rounded rows and e = f - g, a similarity differs from its rounded one by at most
     |g_i| |e_j| + |e_i| |g_j| + |e_i| |e_j|, and by the rounding of the product itself. A row is right
@@ -223,20 +251,20 @@ def _by_half(features: Tensor, k: int, memory: int) -> Neighbors:
     rounded = features.half()
     errors = (features - rounded.float()).norm(dim=1)
     size, error = rounded.float().norm(dim=1).max(), errors.max()
-    indices = torch.empty((n, k), dtype=torch.int64, device=features.device)
-    similarities = torch.empty((n, k), dtype=torch.float32, device=features.device)
-    proven = torch.empty(n, dtype=torch.bool, device=features.device)
-    for start, block in similarity_blocks(rounded, rounded, memory=memory):
+    indices = torch.empty((len(share), k), dtype=torch.int64, device=features.device)
+    similarities = torch.empty((len(share), k), dtype=torch.float32, device=features.device)
+    proven = torch.empty(len(share), dtype=torch.bool, device=features.device)
+    for start, block in similarity_blocks(rounded[share], rounded, memory=memory):
         part = slice(start, start + len(block))
-        rows = torch.arange(start, start + len(block), device=block.device)
-        block[rows - start, rows] = torch.inf
+        rows = share[part]
+        block[torch.arange(len(block), device=block.device), rows] = torch.inf
         best, where = torch.topk(block, width, dim=1)
-        exact = torch.bmm(features[where], features[part, :, None])[:, :, 0]
+        exact = torch.bmm(features[where], features[rows, :, None])[:, :, 0]
         own = exact[:, 0].clone()
         exact[:, 0] = torch.inf
         values, order = torch.topk(exact, k, dim=1)
         left_out = best[:, -1].float()
-        left_out = left_out + size * errors[part] + size * error + errors[part] * error
+        left_out = left_out + size * errors[rows] + size * error + errors[rows] * error
         # 11 significant bits a number, and sums of D products in float32
         left_out = left_out + left_out.abs() * 2**-10 + features.shape[1] * 2**-23
         proven[part] = values[:, -1] >= left_out if width < n else True
@@ -244,7 +272,7 @@ def _by_half(features: Tensor, k: int, memory: int) -> Neighbors:
         indices[part], similarities[part] = where.gather(1, order), values
     doubtful = torch.nonzero(~proven).flatten()
     if len(doubtful):
-        again = _by_product(features, k, memory, rows=doubtful)
+        again = _by_product(features, k, memory, rows=share[doubtful])
         indices[doubtful], similarities[doubtful] = again.indices, again.similarities
     return Neighbors(indices, similarities)
 

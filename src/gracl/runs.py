@@ -34,7 +34,7 @@ from safetensors.torch import save as to_safetensors
 from scipy import sparse
 from torch import Tensor
 
-from gracl import training
+from gracl import distributed, training
 from gracl.clustering import Labels, health
 from gracl.config import Config, DataConfig, MethodConfig, ModelConfig, differences
 from gracl.data.pairs import links_of, read_links
@@ -45,6 +45,7 @@ from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
 from gracl.extraction import extract
 from gracl.links import Links, must_groups
 from gracl.models.embedder import Embedder
+from gracl.stopwatch import Stopwatch
 from gracl.training import Epoch, Progress, Snapshot
 
 MAY_CHANGE = {
@@ -53,6 +54,8 @@ MAY_CHANGE = {
     "train.threads",
     "train.extract_batch",
     "train.memory",
+    "train.store",
+    "train.compile",
 }
 """Settings that a continued run may change: how long and on what it runs, not what it computes."""
 MAY_CHANGE_SECTIONS = {"evaluate"}
@@ -138,7 +141,8 @@ def train(
     """Trains on a data set's training images without their identities; resumable by the same call.
 
     Where the truth is known, the model is scored before and after, and the clusters too; the truth
-    is used for nothing else.
+    is used for nothing else. Processes that torchrun started train one model together, each on a
+    device of its own; the result is that of one process, up to rounding.
 
     Args:
         config: all settings.
@@ -147,7 +151,7 @@ def train(
             continued from its last whole epoch; a finished one is returned as it is.
         links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
             What follows from the records (`data.link_sequences`, `data.separate_boxes`) is added.
-        on_epoch: called after each epoch, once its checkpoint is on disk.
+        on_epoch: called after each epoch, once its checkpoint is on disk; in each process.
         progress: called with (stage, done, total).
 
     Raises:
@@ -160,41 +164,62 @@ def train(
             f"{dataset.name} has no training images, only query and gallery. Give a folder of images "
             "to learn from, or name one 'train'"
         )
-    images = open_store(
-        dataset.train.unlabelled(),
-        size=config.model.size,
-        on_bad=config.data.on_bad,
-        progress=training.stage(progress, "decode"),
-    )
+    with distributed.processes():
+        _train(config, dataset, folder, links, on_epoch, progress)
+        distributed.meet()  # what the first wrote last is there for all of them
+    return Run(folder)
+
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    table: str | Path | None,
+    on_epoch: Callable[[Epoch], None] | None,
+    progress: Progress | None,
+) -> None:
+    """What each process does; only the first reads and writes the run's folder."""
+    training.use_threads(config.train.threads)
+    device = training.choose_device(config.train.device)
+    watch = Stopwatch(device)
+    with watch("decode"), distributed.first_of_machine_first():
+        images = open_store(
+            dataset.train.unlabelled(),
+            size=config.model.size,
+            on_bad=config.data.on_bad,
+            progress=training.stage(progress, "decode"),
+        )
     training.require_enough(images, config)
-    known = known_links(images.records, config.data, table=links, root=dataset.root)
-    snapshot = _open(folder, config, dataset, images, known)
+    links = known_links(images.records, config.data, table=table, root=dataset.root)
+    snapshot = distributed.from_first(lambda: _open(folder, config, dataset, images, links))
     done = snapshot.epoch if snapshot else 0
+    log = folder / "log.jsonl"
     # The last line of the log is written last. The model's file alone proves nothing: it may be that
     # of a shorter run that is being continued.
-    ended = any(line["event"] == "end" for line in read_log(folder / "log.jsonl"))
+    ended = distributed.from_first(lambda: any(line["event"] == "end" for line in read_log(log)))
     if ended and done >= config.train.epochs:
-        return Run(folder)
+        return
 
     write(folder / "config.yaml", config.to_yaml().encode())
-    _truncate_log(folder / "log.jsonl", done)
-    training.use_threads(config.train.threads)
-    model = training.build_model(config.model, seed=config.train.seed)
-    model.to(training.choose_device(config.train.device))
+    distributed.from_first(lambda: _truncate_log(log, done))
+    model = training.build_model(config.model, seed=config.train.seed).to(device)
     if snapshot is None:
         training.initialise(model, images, config)
-        before = _scores(model, dataset, images, config, known)
-        _append(folder / "log.jsonl", {"event": "start", **_versions(), "before": before})
-    for epoch in training.fit(model, images, config, links=known, resume=snapshot, progress=progress):
-        _append(folder / "log.jsonl", _epoch_line(epoch))
+        with watch("evaluate"):
+            before = _scores(model, dataset, images, config, links)
+        _append(log, {"event": "start", **_about(device), "seconds": watch.seconds, "before": before})
+    for epoch in training.fit(model, images, config, links=links, resume=snapshot, progress=progress):
+        _append(log, _epoch_line(epoch))
         write_labels(folder / "labels.csv", images.records, epoch.labels)
-        save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
+        if distributed.rank() == 0:
+            save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
         if on_epoch is not None:
             on_epoch(epoch)
-    after = _scores(model, dataset, images, config, known, labels_to=folder / "labels.csv")
+    watch = Stopwatch(device)
+    with watch("evaluate"):
+        after = _scores(model, dataset, images, config, links, labels_to=folder / "labels.csv")
     save_model(folder / "model.safetensors", model, config.model)
-    _append(folder / "log.jsonl", {"event": "end", "after": after})
-    return Run(folder)
+    _append(log, {"event": "end", "seconds": watch.seconds, "after": after})
 
 
 @dataclass(frozen=True)
@@ -291,8 +316,11 @@ def load_model(path: str | Path) -> Embedder:
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Writes a checkpoint in one step."""
-    tensors = {f"model.{name}": value for name, value in snapshot.model.items()}
-    tensors |= {f"optimizer.{name}": value for name, value in snapshot.optimizer.items()}
+    tensors = {
+        f"{part}.{name}": value
+        for part, values in snapshot.state.items()
+        for name, value in values.items()
+    }
     tensors["labels"] = torch.from_numpy(snapshot.labels)
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
     write(path, to_safetensors(contiguous, metadata={"epoch": str(snapshot.epoch)}))
@@ -304,15 +332,12 @@ def load_snapshot(path: Path) -> Snapshot:
     if "epoch" not in about:
         raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
 
-    def below(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    return Snapshot(
-        epoch=int(about["epoch"]),
-        model=below("model."),
-        optimizer=below("optimizer."),
-        labels=tensors["labels"].numpy(),
-    )
+    labels = tensors.pop("labels").numpy()
+    state: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, _, name = key.partition(".")
+        state.setdefault(part, {})[name] = value
+    return Snapshot(int(about["epoch"]), state, labels)
 
 
 def write_labels(path: Path, records: Records, labels: Labels) -> None:
@@ -328,7 +353,12 @@ def write_labels(path: Path, records: Records, labels: Labels) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Puts a file in place in one step: a reader, and a killed process, sees old or new."""
+    """Puts a file in place in one step: a reader, and a killed process, sees old or new.
+
+    Of processes that work together only the first writes.
+    """
+    if distributed.rank() != 0:
+        return
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -352,6 +382,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
+    if distributed.rank() != 0:
+        return
     with path.open("a", encoding="utf-8") as log:
         log.write(json.dumps({**line, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
 
@@ -413,10 +445,12 @@ def _open(
 
 
 def _require_same_settings(folder: Path, old: Config, new: Config) -> None:
+    # A cosine ends at the last epoch, so another number of epochs is another rate at each step.
+    fixed = {"train.epochs"} if old.train.schedule == "cosine" else set()
     changed = {
         name: values
         for name, values in differences(old, new).items()
-        if name not in MAY_CHANGE and name.split(".")[0] not in MAY_CHANGE_SECTIONS
+        if name not in MAY_CHANGE - fixed and name.split(".")[0] not in MAY_CHANGE_SECTIONS
     }
     if changed:
         listed = ", ".join(f"{name} was {a}, is {b}" for name, (a, b) in changed.items())
@@ -457,6 +491,8 @@ def _epoch_line(epoch: Epoch) -> dict[str, Any]:
         **dataclasses.asdict(epoch.health),
         "warnings": list(epoch.health.warnings),
         "seconds": epoch.seconds,
+        "images_per_second": epoch.images_per_second,
+        "peak_memory": epoch.peak_memory,
     }
 
 
@@ -493,11 +529,14 @@ def _scores(
     return found
 
 
-def _versions() -> dict[str, Any]:
+def _about(device: torch.device) -> dict[str, Any]:
+    """What a run runs on."""
     names = ("gracl", "torch", "timm", "numpy", "scipy", "numba")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": distributed.size(),
         "threads": torch.get_num_threads(),
         "versions": {name: metadata.version(name) for name in names},
     }

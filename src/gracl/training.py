@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gracl import forecast, jaccard
+from gracl import distributed, forecast, jaccard
 from gracl.clustering import Health, Labels, health
 from gracl.config import Config, MethodConfig, ModelConfig, TrainConfig
-from gracl.data.augment import augment
+from gracl.data.feed import Feed
 from gracl.data.records import Records, codes
 from gracl.data.sampler import ClusterSampler
 from gracl.data.store import ImageStore, open_store
-from gracl.errors import ConfigError, DataError, NonFiniteLoss
+from gracl.engine import Engine
+from gracl.errors import ConfigError, DataError
 from gracl.extraction import extract
 from gracl.forecast import Forecast
 from gracl.links import Links
 from gracl.methods import METHODS, Method
-from gracl.models.batchnorm import calibrate, forward_in_groups
+from gracl.models.batchnorm import calibrate
 from gracl.models.embedder import Embedder, build_embedder
+from gracl.optimization import learning_rate
+from gracl.stopwatch import Stopwatch, peak_memory
 
 CALIBRATION_GROUPS = 16
 """BatchNorm groups that an untrained network's statistics are taken from."""
 
-REMEDY = "Begin anew in another --out with a lower train.learning_rate or a higher method.temperature"
+RESIDENT = {"auto": None, "device": True, "host": False}
+"""Whether the store lies on the device, by the setting train.store."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -42,9 +44,8 @@ class Snapshot:
 
     epoch: int
     """Epochs that are done."""
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    """State of each parameter, by "<number>.<name>"."""
+    state: dict[str, dict[str, Tensor]]
+    """"model", "optimizer" and, where there is one, "teacher"; see `Engine.state`."""
     labels: Labels
 
 
@@ -62,8 +63,15 @@ class Epoch:
     losses: dict[str, float]
     """Means over the epoch's steps; "total" is what was minimised."""
     learning_rate: float
+    """At the epoch's end."""
     seconds: dict[str, float]
-    """By stage: extract, label, train."""
+    """By stage: extract, search, graph, cluster, proxies, train."""
+    images_per_second: dict[str, float]
+    """Of all processes together, in the stages extract and train."""
+    peak_memory: dict[str, int]
+    """Bytes, of this process since it began; see `stopwatch.peak_memory`."""
+    model: Embedder
+    """What is evaluated and kept: the teacher where there is one, else the model in training."""
     snapshot: Callable[[], Snapshot]
     """Takes the state as it stands now; call it before the next epoch."""
 
@@ -102,7 +110,16 @@ def build_method(
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the first GPU if there is one, else the CPU."""
+    """ "auto" is the first GPU if there is one, else the CPU; under torchrun each process's own GPU."""
+    if distributed.launched() and torch.cuda.is_available() and name in ("auto", "cuda"):
+        number, count = distributed.local_rank(), torch.cuda.device_count()
+        if number >= count:
+            raise ConfigError(
+                f"process {number} of this machine has no GPU: there are {count}. Start torchrun with "
+                f"--nproc-per-node {count}"
+            )
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -173,8 +190,11 @@ def fit(
 ) -> Iterator[Epoch]:
     """Trains a model in place and yields after every epoch.
 
+    Processes of one group (see `gracl.distributed`) each run this loop, and train one model together.
+
     Args:
-        model: trained in place, on the device that it lies on; in train mode after each epoch.
+        model: trained in place, on the device that it lies on; in train mode after each epoch. With
+            `train.ema` it becomes the teacher in the end.
         images: what to learn from. Identities are not read, whether there are any or not.
         config: all settings; the loop reads data, method, sampler, augment and train. Device and
             threads are the caller's to choose (`choose_device`, `use_threads`).
@@ -189,6 +209,7 @@ def fit(
         DataError: too few images, or a store of another size than the model's.
         LinkConflict: links that contradict each other.
         OutOfMemory: making the labels will not fit.
+        OutOfStep: processes that train together hold different weights.
     """
     if isinstance(images, Records):
         images = open_store(images, size=model.size, on_bad=config.data.on_bad)
@@ -201,170 +222,74 @@ def fit(
     settings = config.train
     method = build_method(config.method, links=links, memory=settings.memory)
     forecast_labels(len(images), model.dim, config).announce()
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    if settings.channels_last:
-        # Kept by every operation from here on; a batch takes the layout of the weights it meets.
-        model.to(memory_format=torch.channels_last)
-    (cameras,) = codes("camera", images.records)
-    use_cameras = config.sampler.other_cameras and images.records.has("camera")
-    previous: Labels | None = None
-    first = 1
+    first, previous = 1, None
     if resume is None:
         initialise(model, images, config)
     else:
-        _restore(model, optimizer, resume, len(images))
-        previous, first = resume.labels, resume.epoch + 1
+        _require_same_length(resume, images)
+        first, previous = resume.epoch + 1, resume.labels
+    engine = Engine(model, config)
+    if resume is not None:
+        engine.load(resume.state)
+    feed = Feed(images, engine.device, resident=RESIDENT[settings.store])
+    (cameras,) = codes("camera", images.records)
+    use_cameras = config.sampler.other_cameras and images.records.has("camera")
 
     for number in range(first, settings.epochs + 1):
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "extract"):
-            features = extract(
-                model,
-                images,
-                batch_size=settings.extract_batch,
-                progress=stage(progress, "extract"),
+        watch = Stopwatch(engine.device)
+        with distributed.together():
+            with watch("extract"):
+                features = extract(
+                    engine.best,
+                    feed,
+                    batch_size=settings.extract_batch,
+                    precision=settings.precision,
+                    progress=stage(progress, "extract"),
+                )
+            labels = method.start_epoch(features, watch)
+            del features
+            sampler = ClusterSampler(
+                labels,
+                clusters_per_batch=config.sampler.clusters_per_batch,
+                images_per_cluster=config.sampler.images_per_cluster,
+                steps=settings.steps,
+                cameras=cameras if use_cameras else None,
+                seed=(settings.seed, number),
             )
-        with _timed(seconds, "label"):
-            labels = method.start_epoch(features)
-        sampler = ClusterSampler(
-            labels,
-            clusters_per_batch=config.sampler.clusters_per_batch,
-            images_per_cluster=config.sampler.images_per_cluster,
-            steps=settings.steps,
-            cameras=cameras if use_cameras else None,
-            seed=(settings.seed, number),
-        )
-        rate = learning_rate(settings, number)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with _timed(seconds, "train"):
-            losses = _train_epoch(
-                model, images, labels, sampler, method, optimizer, config, number, progress
-            )
+            batches = list(sampler)
+            with watch("train"):
+                losses = engine.run_epoch(
+                    feed, batches, labels, method, number, progress=stage(progress, "train")
+                )
+            learnt = [*model.state_dict().values(), *method.banks.values()]
+            distributed.require_same("weights and memory", learnt)
+        images_in = {"extract": len(images), "train": sum(map(len, batches))}
         yield Epoch(
             number=number,
             records=images.records,
             labels=labels,
             health=health(labels, previous),
             losses=losses,
-            learning_rate=rate,
-            seconds=seconds,
-            snapshot=lambda n=number, y=labels: _snapshot(model, optimizer, n, y),  # type: ignore[misc]
+            learning_rate=learning_rate(settings, number - 1 / settings.steps),
+            seconds=watch.seconds,
+            images_per_second={name: n / watch.seconds[name] for name, n in images_in.items()},
+            peak_memory=peak_memory(engine.device),
+            model=engine.best,
+            snapshot=lambda n=number, y=labels: Snapshot(n, engine.state(), y),  # type: ignore[misc]
         )
         previous = labels
+    if engine.best is not model:
+        model.load_state_dict(engine.best.state_dict())
 
 
-def learning_rate(settings: TrainConfig, epoch: int) -> float:
-    """The rate of an epoch, from 1: multiplied by `decay_factor` every `decay_every` epochs.
-
-    >>> [f"{learning_rate(TrainConfig(), e):.1e}" for e in (1, 20, 21, 41)]
-    ['3.5e-04', '3.5e-04', '3.5e-05', '3.5e-06']
-    """
-    drops = (epoch - 1) // settings.decay_every
-    return settings.learning_rate * settings.decay_factor**drops
-
-
-def _train_epoch(
-    model: Embedder,
-    images: ImageStore,
-    labels: Labels,
-    sampler: ClusterSampler,
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    config: Config,
-    number: int,
-    progress: Progress | None,
-) -> dict[str, float]:
-    device = next(model.parameters()).device
-    fill = [int(v) for v in model.mean.flatten().round().tolist()]
-    draws = torch.Generator().manual_seed(_epoch_seed(config.train.seed, number))
-    all_labels = torch.from_numpy(labels)
-    totals: dict[str, float] = {}
-    model.train()
-    # Dropout and the like inside a backbone draw from torch's global generator.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(_epoch_seed(config.train.seed, number))
-        for step, indices in enumerate(sampler, 1):
-            batch = images.images[torch.from_numpy(indices)].to(device)
-            batch = augment(batch, draws, fill=fill, **dataclasses.asdict(config.augment))
-            y = all_labels[indices].to(device)
-            features = forward_in_groups(model, batch, config.train.batchnorm_group)
-            losses = method.loss(features, y)
-            loss = torch.stack(list(losses.values())).sum()
-            if not torch.isfinite(loss):
-                raise _non_finite(losses, number, step, images.records.take(indices.tolist()))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            method.update(features.detach(), y)
-            for name, value in {**losses, "total": loss}.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(sampler)
-            if progress is not None:
-                progress("train", step, len(sampler))
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise NonFiniteLoss(
-            f"weights became infinite or NaN in epoch {number}; the last checkpoint is good. {REMEDY}"
-        )
-    return totals
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _non_finite(losses: dict[str, Tensor], epoch: int, step: int, records: Records) -> NonFiniteLoss:
-    values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.items())
-    files = ", ".join(dict.fromkeys(record.path.name for record in records[:4]))
-    return NonFiniteLoss(
-        f"the loss is not finite at epoch {epoch}, step {step} ({values}), batch of {files}, ... The "
-        f"weights are as before this step, and the last checkpoint is good. {REMEDY}"
-    )
-
-
-def _snapshot(
-    model: Embedder, optimizer: torch.optim.Optimizer, epoch: int, labels: Labels
-) -> Snapshot:
-    state = optimizer.state_dict()["state"]
-    return Snapshot(
-        epoch=epoch,
-        model={name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
-        optimizer={
-            f"{number}.{name}": value.detach().cpu().clone()
-            for number, values in state.items()
-            for name, value in values.items()
-        },
-        labels=labels,
-    )
-
-
-def _restore(
-    model: Embedder, optimizer: torch.optim.Optimizer, snapshot: Snapshot, n_images: int
-) -> None:
-    if len(snapshot.labels) != n_images:
+def _require_same_length(resume: Snapshot, images: ImageStore) -> None:
+    if len(resume.labels) != len(images):
         raise DataError(
-            f"the checkpoint was made from {len(snapshot.labels)} images and there are {n_images} "
+            f"the checkpoint was made from {len(resume.labels)} images and there are {len(images)} "
             "now. Continue with the images it began with, or start a new run in another folder"
         )
-    model.load_state_dict(snapshot.model)
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in snapshot.optimizer.items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
     """The progress of one stage, called with (done, total)."""
     return None if progress is None else lambda done, total: progress(name, done, total)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start

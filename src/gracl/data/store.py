@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -28,6 +29,8 @@ from torch import Tensor
 
 from gracl.data.records import Problem, Record, Records
 from gracl.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised whenever the same file would decode to other pixels."""
@@ -88,7 +91,12 @@ def open_store(
         raise DataError("there are no images to open: the list of records is empty")
     folder = (cache or cache_folder()) / _key(records, size)
     if not (folder / "store.json").is_file():
+        start = time.perf_counter()
         _build(folder, records, size, progress)
+        seconds = time.perf_counter() - start
+        if seconds >= 1:
+            speed = len(records) / seconds
+            logger.info("decoded %d images in %.0f s, %.0f a second", len(records), seconds, speed)
     about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     problems = tuple(Problem(records[int(i)].path, why) for i, why in about["bad"].items())
     if problems and on_bad == "refuse":

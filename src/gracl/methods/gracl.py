@@ -13,6 +13,8 @@ relation s_ij is a similarity of images i and j, taken over the whole data set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from gracl import neighbors
+from gracl import distributed, neighbors
 from gracl.clustering import (
     OUTLIER,
     Algorithm,
@@ -43,6 +45,7 @@ Update = Literal["criterion", "each", "mean", "none"]
 Negatives = Literal["own", "all"]
 Outliers = Literal["dropped", "others", "singletons"]
 Start = Literal["sample", "mean"]
+Stage = Callable[[str], AbstractContextManager[object]]
 
 
 class GRACL:
@@ -117,11 +120,12 @@ class GRACL:
 
     # -- once an epoch ----------------------------------------------------------------------------
 
-    def start_epoch(self, features: Tensor) -> Labels:
+    def start_epoch(self, features: Tensor, stage: Stage = nullcontext) -> Labels:
         """Clusters the features of all images and rebuilds the memory from their proxies.
 
         Args:
             features: (N, D), in record order.
+            stage: called with the name of each stage, gives the context that it runs in: for clocks.
 
         Returns:
             (N,) pseudo labels; `OUTLIER` takes no part in this epoch.
@@ -130,13 +134,18 @@ class GRACL:
             ClusterCollapse: fewer than two clusters, so there is nothing to contrast.
         """
         features = features.float()
-        found = self.find_neighbors(features)
-        labels, distance = self.label(features, found)
-        labels = require_clusters(labels)
-        if self.outliers == "singletons":
-            labels = outliers_as_singletons(labels)
-        inter, intra = self.relations(features, labels, distance, found)
-        self.banks = self.remember(features, torch.from_numpy(labels), inter, intra)
+        with stage("search"):
+            found = self.find_neighbors(features)
+        with stage("graph"):
+            distance = self.measure(features, found)
+        with stage("cluster"):
+            labels = require_clusters(self.cluster(distance))
+            if self.outliers == "singletons":
+                labels = outliers_as_singletons(labels)
+        with stage("proxies"):
+            inter, intra = self.relations(features, labels, distance, found)
+            banks = self.remember(features, torch.from_numpy(labels), inter, intra)
+            self.banks = {name: distributed.of_first(bank) for name, bank in banks.items()}
         return labels
 
     def find_neighbors(self, features: Tensor) -> Neighbors:
@@ -144,12 +153,12 @@ class GRACL:
         k = max(self.k1, self.k2)
         return neighbors.search(features, k, algorithm=self.search, memory=self.budget)
 
-    def label(
-        self, features: Tensor, found: Neighbors | None = None
-    ) -> tuple[Labels, sparse.csr_array]:
-        """(N,) pseudo labels, which may all be outliers, and the Jaccard distances they rest on."""
-        found = found or self.find_neighbors(features)
-        distance = jaccard_from_neighbors(features, found, k1=self.k1, k2=self.k2)
+    def measure(self, features: Tensor, found: Neighbors) -> sparse.csr_array:
+        """(N, N) Jaccard distances below 1."""
+        return jaccard_from_neighbors(features, found, k1=self.k1, k2=self.k2)
+
+    def cluster(self, distance: sparse.csr_array) -> Labels:
+        """(N,) pseudo labels, which may all be outliers."""
         labels = cluster(
             distance,
             algorithm=self.clustering,
@@ -157,7 +166,14 @@ class GRACL:
             min_samples=self.min_samples,
             links=self.links,
         )
-        return labels, distance
+        # Sums of another device may differ in their last digit, and a cluster may hang on it.
+        return distributed.of_first(torch.from_numpy(labels)).numpy()
+
+    def label(self, features: Tensor) -> tuple[Labels, sparse.csr_array]:
+        """(N,) pseudo labels, which may all be outliers, and the Jaccard distances they rest on."""
+        features = features.float()
+        distance = self.measure(features, self.find_neighbors(features))
+        return self.cluster(distance), distance
 
     def relations(
         self,
@@ -215,11 +231,12 @@ class GRACL:
         """The weighted contrasts of a batch; their sum is what is minimised.
 
         Args:
-            features: (B, D) unit rows, with gradient.
+            features: (B, D) unit rows, with gradient, of a batch or of a part of one.
             labels: (B,) their clusters in this epoch, each >= 0.
 
         Returns:
-            Scalars by name: "inter", "intra", and "centroid" where its weight is not 0.
+            Scalars by name: "inter", "intra", and "centroid" where its weight is not 0; each a mean
+            over the rows.
         """
         return {
             name: self.weights[name] * self.contrast(features.float(), labels, name)

@@ -38,10 +38,14 @@ def turns(labels: Tensor) -> list[Tensor]:
 
 
 def cluster_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, D) sums and (C,) sizes of the clusters 0 .. C - 1."""
+    """(C, D) sums and (C,) sizes of the clusters 0 .. C - 1.
+
+    Each sum is taken row after row, on a GPU too, where adding by index would take the rows as they
+    come: the memory must be the same to the digit on all devices that train together.
+    """
     sizes = torch.bincount(labels)
-    sums = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, labels, features)
-    return sums, sizes
+    by_cluster = features[torch.argsort(labels, stable=True)]
+    return torch.segment_reduce(by_cluster, "sum", lengths=sizes, unsafe=True), sizes
 
 
 def cluster_means(features: Tensor, labels: Tensor) -> Tensor:
