@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LINUX = platform.system() == "Linux"
+RESULTS = Path(__file__).parent / "results"
 
 
 def describe() -> dict[str, Any]:
@@ -107,7 +108,7 @@ def fitted_exponent(sizes: list[float], values: list[float]) -> float:
 
 def save(name: str, content: dict[str, Any]) -> None:
     """Writes results/NAME.json, headed by what it was measured on."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({**describe(), **content}, indent=1) + "\n")
 
 

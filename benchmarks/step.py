@@ -31,7 +31,8 @@ from gracl.data.store import ImageStore
 from gracl.engine import Engine
 from gracl.methods.gracl import GRACL
 from gracl.models.batchnorm import group_borders
-from gracl.stopwatch import wait_for
+from gracl.precision import choose_precision
+from gracl.training import RESIDENT
 from measuring import command, save
 
 CLUSTERS, KEPT = 700, 1024
@@ -54,7 +55,8 @@ def main() -> None:
 
 def measure(backbone: str, size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
     """Seconds of a step, bare and gracl's, and their ratio."""
-    steps = {"bare": bare_step(backbone, size, batch), "gracl": gracl_step(backbone, size, batch)}
+    config = settings(backbone, size)
+    steps = {"bare": bare_step(config, batch), "gracl": gracl_step(config, batch)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
@@ -74,55 +76,57 @@ def measure(backbone: str, size: tuple[int, int], batch: int, rounds: int) -> di
     }
 
 
-def settings(backbone: str, size: tuple[int, int], device: str = "cpu") -> Config:
-    """The field's recipe on this network."""
-    return Config().replace(
-        {
-            "model": {"backbone": backbone, "size": size},
-            "train": {"device": device, "precision": "float32" if device == "cpu" else "auto"},
-        }
-    )
+def settings(backbone: str, size: tuple[int, int], **train: Any) -> Config:
+    """The field's recipe on this network, from random weights."""
+    return Config().replace({"model": {"backbone": backbone, "size": size}, "train": train})
 
 
-def bare_step(backbone: str, size: tuple[int, int], batch: int) -> Callable[[], None]:
+def bare_step(
+    config: Config, batch: int, device: str = "cpu", *, group: int = 64
+) -> Callable[[], None]:
     """Forward, backward, step, on float images at hand."""
-    config = settings(backbone, size)
-    model = training.build_model(config.model).to(memory_format=torch.channels_last).train()
+    model = training.build_model(config.model).to(device).to(memory_format=torch.channels_last).train()
+    precision = choose_precision(config.train.precision, torch.device(device))
     weights = [p for p in model.parameters() if p.requires_grad]
     adam = torch.optim.Adam(weights, lr=3.5e-4, weight_decay=5e-4, fused=True)
-    images = 255 * torch.rand(batch, 3, *size)
+    images = 255 * torch.rand(batch, 3, *config.model.size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    towards = F.normalize(torch.randn(batch, model.dim))
-    borders = group_borders(batch, config.train.batchnorm_group)
+    towards = F.normalize(torch.randn(batch, model.dim, device=device))
+    borders = group_borders(batch, group)
 
     def step() -> None:
         adam.zero_grad(set_to_none=True)
         for a, b in pairwise(borders):
-            loss = -(model(images[a:b]) * towards[a:b]).sum() / batch
-            loss.backward()
+            with precision.forward():
+                features = model(images[a:b])
+            loss = -(features * towards[a:b]).sum() / batch
+            with precision.backward():
+                loss.backward()
         adam.step()
 
     return step
 
 
-def gracl_step(backbone: str, size: tuple[int, int], batch: int) -> Callable[[], None]:
-    """The engine's, on a store in memory."""
-    config = settings(backbone, size)
-    model = training.build_model(config.model)
+def gracl_step(
+    config: Config, batch: int, device: str = "cpu", *, steps: int = 1
+) -> Callable[[], None]:
+    """So many steps of the engine, on a store in memory."""
+    model = training.build_model(config.model).to(device)
     engine = Engine(model, config)
-    feed = Feed(drawn_store(KEPT, size), engine.device)
+    feed = Feed(
+        drawn_store(KEPT, config.model.size), engine.device, resident=RESIDENT[config.train.store]
+    )
     method = GRACL()
     method.banks = {
-        name: F.normalize(torch.randn(CLUSTERS, model.dim, device=engine.device))
+        name: F.normalize(torch.randn(CLUSTERS, model.dim, device=device))
         for name in ("inter", "intra")
     }
     labels = np.arange(KEPT) % CLUSTERS
     random = np.random.default_rng(0)
 
     def step() -> None:
-        rows = random.choice(KEPT, batch, replace=False)
-        engine.run_epoch(feed, [rows], labels, method, 1)
-        wait_for(engine.device)
+        rows = [random.choice(KEPT, batch, replace=False) for _ in range(steps)]
+        engine.run_epoch(feed, rows, labels, method, 1)
 
     return step
 

@@ -1,6 +1,6 @@
 """Labels on a GPU, search included, up to a million images.
 
-    python benchmarks/gpu_labels.py [--sizes 12936 32621 100000 1000000] [--device cuda]
+    python benchmarks/gpu/pseudo_labels.py [--sizes 12936 32621 100000 1000000] [--device cuda]
 
 Drawn features (`features.py`, D = 2048; 512 for a million, whose features would take 8 GiB else),
 k1 = 30, k2 = 6, eps 0.6. Wall seconds, the device waited for after each stage, the second of two runs.
@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what all benchmarks share lies beside this folder
 
 from features import draw_features
 from gracl import neighbors
@@ -46,12 +50,12 @@ def main() -> None:
             row["ari_with_the_cpu"] = compare_labels(labels, expected).ari
         rows.append({"n": size, "dimensions": features.shape[1], **row})
         print(json.dumps(rows[-1]), flush=True)
-        content: dict[str, Any] = {"command": "python benchmarks/gpu_labels.py", "device": name}
+        content: dict[str, Any] = {"command": "python benchmarks/gpu/pseudo_labels.py", "device": name}
         content["rows"] = rows
         if len(rows) > 2:
             sizes = [float(row["n"]) for row in rows]
             content["search_exponent"] = fitted_exponent(sizes, [r["search"] for r in rows])
-        save("gpu_labels" if device.type == "cuda" else "gpu_labels_tried_on_cpu", content)
+        save("gpu_labels" if device.type == "cuda" else "tried_on_cpu_labels", content)
 
 
 def labelled(features: torch.Tensor) -> tuple[Labels, dict[str, Any]]:
