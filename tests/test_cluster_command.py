@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,48 @@ def test_sequences_hold_together_where_the_settings_say_so(people: Path, finishe
     assert len(set(found.labels[:40])) == len(set(found.labels[40:])) == 1
     free = cluster_images(Run(finished).model, dataset, SMALL)
     assert len(set(free.labels[:40])) > 1
+
+
+def test_nothing_but_a_table_of_clusters_is_overwritten(
+    people: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("path,identity\na.jpg,7\n")
+    assert run("cluster", finished, people, "--out", mine) == 2
+    assert "exists and is no table of clusters" in capsys.readouterr().err
+    assert mine.read_text() == "path,identity\na.jpg,7\n"
+    assert run("cluster", finished, people, "--out", tmp_path / "c.csv") == 0
+    assert run("cluster", finished, people, "--out", tmp_path / "c.csv") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--out", "."), "expected a file in a folder that exists"),
+        (("--out", "nowhere/c.csv"), "expected a file in a folder that exists"),
+        (("--sweep", "--eps", 0.5), "leave --eps out"),
+        (("--sweep", "--clustering", "hdbscan"), "no eps to sweep"),
+        (("--clustering", "agglomerative", "--eps", 1.0), "needs one below 1"),
+        (("--sweep", "--plot", "x.foo"), "a plot is .png"),
+        (("--threads", -3), "threads is -3"),
+    ],
+)
+def test_what_could_only_fail_is_refused_before_any_image_is_read(
+    finished: Path, capsys: pytest.CaptureFixture[str], words: tuple[object, ...], said: str
+) -> None:
+    assert run("cluster", finished, "no/such/images", *words) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_was_left_out_is_said(
+    people: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "some"
+    shutil.copytree(people / "images", folder)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    assert run("cluster", finished, folder, "--out", tmp_path / "c.csv") == 0
+    assert re.search(r"left out: \S*broken.jpg: \w*Error", capsys.readouterr().out)
+    assert run("cluster", finished, people, "--k1", 60, "--out", tmp_path / "c.csv") in (0, 2)
+    said = capsys.readouterr().out
+    assert "k1 is 60 and there are 80 images" in said
+    assert "only the training images are clustered" in said

@@ -19,6 +19,7 @@ from gracl.links import (
     Links,
     cannot_within,
     honour,
+    must_groups,
     must_within,
     number_by_first,
 )
@@ -368,3 +369,12 @@ def test_contradictions_stop_the_clustering():
 def test_outlier_and_labels_have_one_home():
     assert clustering.OUTLIER is OUTLIER
     assert clustering.Labels is Labels
+
+
+def test_a_long_chain_is_shortened():
+    n = 300
+    must = np.stack([np.arange(n - 1), np.arange(1, n)], axis=1)
+    links = Links(must, np.array([[0, n - 1]]), names=[f"{i}.jpg" for i in range(n)])
+    with pytest.raises(LinkConflict, match=r"0\.jpg = 1\.jpg .*280 more .* = 299\.jpg") as error:
+        must_groups(links, n)
+    assert len(str(error.value)) < 500

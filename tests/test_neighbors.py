@@ -340,3 +340,23 @@ def test_missing_faiss_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"pip install 'gracl\[faiss\]'"):
         search(falling_features(320), 5, algorithm="approximate")
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0, 1e20])
+def test_rows_that_are_not_of_unit_length_are_refused(factor):
+    features = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator()))
+    features[4] *= factor
+    with pytest.raises(ShapeError, match=r"1 of 6 feature rows .*(normalize|infinity)"):
+        neighbors.search(features, 2)
+
+
+def test_rows_of_zeros_and_of_half_precision_are_no_error():
+    features = torch.nn.functional.normalize(torch.randn(50, 300, generator=torch.Generator()))
+    features[3] = 0
+    found = neighbors.search(features.bfloat16(), 2)
+    assert found.indices[:, 0].tolist() == list(range(50))
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(ShapeError, match=r"a ndarray; expected a torch tensor.*as_tensor"):
+        neighbors.search(np.eye(3), 2)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import save_image
 from gracl.data.pairs import links_of, read_links
 from gracl.data.records import Box, Record, Records
 from gracl.errors import DataError
@@ -59,3 +60,19 @@ def test_sequences_and_boxes_are_linked_only_where_asked(records):
     assert links_of(records, sequences=True).must.tolist() == [[3, 4], [4, 5]]
     apart = {tuple(sorted(pair)) for pair in links_of(records, boxes=True).cannot.tolist()}
     assert apart == {(3, 4), (3, 5), (4, 5)}
+
+
+def test_a_link_of_an_image_with_itself_is_refused_with_its_line(tmp_path):
+    path = save_image(tmp_path / "a.png")
+    table = tmp_path / "links.csv"
+    table.write_text("first,second,link\na.png,a.png,must\n")
+    with pytest.raises(DataError, match=r"line 2: a\.png is linked with itself"):
+        read_links(table, Records((Record(path),)), root=tmp_path)
+
+
+def test_a_file_is_the_same_file_by_another_way(tmp_path):
+    records = Records(tuple(Record(save_image(tmp_path / "deep" / f"{n}.png")) for n in "ab"))
+    (tmp_path / "way").symlink_to(tmp_path / "deep")
+    table = tmp_path / "links.csv"
+    table.write_text(f"first,second,link\n{tmp_path}/way/../deep/a.png,way/b.png,cannot\n")
+    assert read_links(table, records, root=tmp_path).cannot.tolist() == [[0, 1]]

@@ -2,12 +2,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from gracl.agreement import compare_labels
 from gracl.clustering import adjusted_mutual_information, cluster
 from gracl.errors import ConfigError, ShapeError
 from gracl.jaccard import jaccard_distance
-from gracl.sweep import CHAINED, GRID, NEARLY, draw_sweep, sweep_eps
+from gracl.sweep import CHAINED, GRID, NEARLY, draw_sweep, require_drawable, sweep_eps
 from naive import make_features
 
 
@@ -82,3 +83,29 @@ def test_a_plot_without_matplotlib_names_the_extra(distance, monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ConfigError, match=r"pip install 'gracl\[report\]'"):
         draw_sweep(sweep_eps(distance, eps=(0.4, 0.5)), tmp_path / "sweep.png")
+
+
+def test_a_large_cluster_that_stays_is_put_before_a_person():
+    """One of ten animals is in nearly half of the images: its cluster looks chained, and is right."""
+    ids = torch.cat([torch.arange(1, 10).repeat_interleave(20), torch.zeros(150, dtype=torch.long)])
+    draws = torch.Generator().manual_seed(0)
+    features = torch.randn(10, 64, generator=draws)[ids]
+    features = features + 0.1 * torch.randn(len(ids), 64, generator=draws)
+    features = torch.nn.functional.normalize(features)
+    found = sweep_eps(jaccard_distance(features))
+    assert found.rival is not None
+    assert found.rival.health.n_clusters == 10
+    assert compare_labels(found.rival.labels, ids.numpy()).ari == pytest.approx(1.0)
+
+
+def test_where_clusters_are_sound_there_is_no_rival(distance):
+    assert sweep_eps(distance).rival is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("sweep.foo", "plot is .png"), ("sweep", "plot is"), ("no/x.png", "not a folder")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path, name, said):
+    with pytest.raises(ConfigError, match=said):
+        require_drawable(tmp_path / name)

@@ -179,6 +179,8 @@ def _fill_overlaps(  # type: ignore[no-untyped-def]
                 other = columns[entry]
                 minima = shared[other]
                 shared[other] = 0
-                distances[entry] = max(0.0, 1 - minima / (2 - minima))
+                distances[entry] = 1 - minima / (2 - minima)
+                if distances[entry] < 0:  # by rounding; max() would make a NaN look identical
+                    distances[entry] = 0
                 if other == i:
                     distances[entry] = 0

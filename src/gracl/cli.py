@@ -246,22 +246,35 @@ def cluster(command: Cluster) -> bool:
     from gracl.sweep import draw_sweep, sweep_eps
     from gracl.training import choose_device, use_threads
 
-    if command.plot is not None and not command.sweep:
-        raise ConfigError("--plot draws a sweep; give --sweep too")
-    dataset = load_dataset(command.data)
     use_threads(command.threads)
     run = Run(command.run)
     settings = {name: getattr(command, name) for name in ("clustering", "eps", "min_samples", "k1")}
     given = {name: value for name, value in settings.items() if value is not None}
+    config = run.config.replace({"method": given})
+    _require_sound(command, config)
+    dataset = load_dataset(command.data)
+    _print_notes(dataset)
+    if len(dataset.query) or len(dataset.gallery):
+        console.print("only the training images are clustered, not query and gallery")
     with Bars() as bars:
         found = cluster_images(
             run.model.to(choose_device(command.device)),
             dataset,
-            run.config.replace({"method": given}),
+            config,
             links=command.links,
             progress=bars,
         )
+    for problem in found.problems[:5]:
+        console.print(Text(f"left out: {problem.path}: {problem.reason}"), soft_wrap=True)
+    if len(found.problems) > 5:
+        console.print(f"... and {len(found.problems) - 5} more; see: gracl data check")
     labels, method = found.labels, found.method
+    if 4 * method.k1 > len(labels):
+        console.print(
+            f"note: k1 is {method.k1} and there are {len(labels)} images, so each image's neighbours "
+            "are much of what there is; try --k1 with the images of one identity",
+            soft_wrap=True,
+        )
     if command.sweep:
         tried = sweep_eps(
             found.distance,
@@ -274,6 +287,7 @@ def cluster(command: Cluster) -> bool:
             draw_sweep(tried, command.plot)
             console.print(f"drawn into {command.plot}", soft_wrap=True)
         if tried.suggestion is None:
+            console.print(f"{command.out} is not written", soft_wrap=True)
             return False
         labels = tried.suggestion.labels
     else:
@@ -281,6 +295,33 @@ def cluster(command: Cluster) -> bool:
     write_labels(command.out, found.records, labels)
     console.print(f"the cluster of each image: {command.out}", soft_wrap=True)
     return True
+
+
+def _require_sound(command: Cluster, config: Config) -> None:
+    """Refuses what could only fail, or overwrite something, after all the work."""
+    from gracl.sweep import require_drawable
+
+    method = config.method
+    if command.plot is not None:
+        if not command.sweep:
+            raise ConfigError("--plot draws a sweep; give --sweep too")
+        require_drawable(command.plot)
+    if command.sweep and command.eps is not None:
+        raise ConfigError("--sweep tries many eps; leave --eps out")
+    if command.sweep and method.clustering == "hdbscan":
+        raise ConfigError("hdbscan has no eps to sweep; give --clustering dbscan, or no --sweep")
+    if method.clustering in ("agglomerative", "community") and method.eps >= 1:
+        raise ConfigError(f"--eps is {method.eps:g}; {method.clustering} needs one below 1")
+    if command.out.is_dir() or not command.out.parent.is_dir():
+        raise ConfigError(f"--out is {command.out}; expected a file in a folder that exists")
+    if command.out.exists():
+        with command.out.open(encoding="utf-8", errors="replace") as lines:
+            head = lines.readline()
+        if not head.startswith("path,cluster"):
+            raise ConfigError(
+                f"{command.out} exists and is no table of clusters, so it is not overwritten. Give "
+                "another --out"
+            )
 
 
 def evaluate(command: Evaluate) -> None:
@@ -297,7 +338,7 @@ def evaluate(command: Evaluate) -> None:
     if command.json:
         print(json.dumps(asdict(scores)))
         return
-    console.print(str(scores))
+    console.print(str(scores), soft_wrap=True)
     if dataset.tests_on_training_images:
         console.print("no query and gallery here: these images searched each other")
     _print_notes(dataset)
@@ -336,7 +377,7 @@ def draw(command: Draw) -> None:
 
     try:
         folder = draw_people(**asdict(command))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DataError(str(error)) from error
     console.print(f"drawn into {folder}", soft_wrap=True)
 
@@ -506,7 +547,7 @@ def _print_clusters(labels: Labels, records: Records, dataset: Dataset) -> None:
         f"{state.largest_share:.1%} of the others in the largest"
     )
     for warning in state.warnings:
-        console.print(f"note: {warning}", soft_wrap=True)
+        console.print(f"note: {warning.replace('method.', '--')}", soft_wrap=True)
     agreed = agreement_with_truth(labels, records, dataset.train)
     if agreed is not None:
         console.print(
@@ -532,6 +573,14 @@ def _print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
             cells.append(f"{agreed.ari:.1%}" if agreed else "-")
         table.add_row(*cells, "<- suggested" if point is suggested else "")
     console.print(table)
+    rival = tried.rival
+    if rival is not None:
+        console.print(
+            f"note: from eps {rival.eps:g} on one cluster holds {rival.health.largest_share:.0%} of "
+            f"the images and stays, with {rival.health.outlier_share:.0%} left out. If these are one "
+            f"individual, take --eps {rival.eps:g}; look at some of them first",
+            soft_wrap=True,
+        )
     if suggested is None:
         console.print(
             "no eps gives sound clusters: everywhere more than half of the images are in none, or one "
@@ -541,8 +590,8 @@ def _print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
         )
         return
     console.print(
-        f"suggested without any label: --method.eps {suggested.eps:g}, the largest at which clusters "
-        "hardly change with eps",
+        f"suggested without any label: eps {suggested.eps:g}, the largest at which clusters hardly "
+        f"change with eps (to train with it: --method.eps {suggested.eps:g})",
         soft_wrap=True,
     )
 

@@ -62,9 +62,16 @@ def cluster(
     >>> cluster(near, eps=0.5, min_samples=2).tolist()
     [0, 0, -1]
     """
+    if not sparse.issparse(distance) or distance.format != "csr":
+        raise ShapeError(
+            f"distance is a {type(distance).__name__}; expected a sparse matrix in CSR form, as "
+            "gracl.jaccard_distance gives"
+        )
     n = distance.shape[0]
     if distance.shape != (n, n):
         raise ShapeError(f"distance has shape {distance.shape}; expected a square (N, N) matrix")
+    if np.isnan(distance.data).any():
+        raise ShapeError("distance holds NaN; expected distances in [0, 1]. Check the features")
     if min_samples < 1 or not eps >= 0:
         raise ShapeError(f"eps is {eps} and min_samples {min_samples}; need eps >= 0, >= 1 samples")
     if algorithm not in ALGORITHMS:
@@ -101,9 +108,10 @@ def hdbscan(distance: sparse.csr_array, *, min_samples: int) -> Labels:
     A point's core distance is that of its `min_samples`-th nearest, *the point itself included*. A
     cluster has max(2, `min_samples`) images or more, and all images are never one cluster.
 
-    These are scikit-learn's clusters of the full matrix where no two distances are equal. Which of
-    equal ones is joined first is arbitrary, except at distance 1: what nothing else is near to is
-    joined last and so stays out, while in a full matrix it may form a cluster of strangers.
+    These are scikit-learn's clusters of the full matrix where no two reachabilities (the larger of a
+    pair's distance and its core distances) are equal. Which of equal ones is joined first is
+    arbitrary, except at distance 1: what nothing else is near to is joined last and so stays out,
+    while in a full matrix it may form a cluster of strangers.
 
     Args:
         distance: as of `cluster`.
@@ -270,20 +278,20 @@ class Health:
         found = []
         if self.outlier_share > 0.5:
             found.append(
-                f"{self.outlier_share:.0%} of the images are in no cluster: raise method.eps, or "
-                "lower method.min_samples for fewer images an identity"
+                f"{self.outlier_share:.0%} of the images are in no cluster: raise method.eps (hdbscan "
+                "has none), or lower method.min_samples for fewer images an identity"
             )
         if self.largest_share > 0.5:
             found.append(
                 f"the largest cluster holds {self.largest_share:.0%} of the clustered images: "
-                "lower method.eps or method.k1"
+                "lower method.eps (hdbscan has none) or method.k1"
             )
         return tuple(found)
 
 
 def health(labels: Labels, previous: Labels | None = None) -> Health:
     """Describes labels; `previous` are those of the same images an epoch ago."""
-    sizes = np.bincount(labels[labels != OUTLIER])
+    _, sizes = np.unique(labels[labels != OUTLIER], return_counts=True)
     clustered = int(sizes.sum())
     return Health(
         n_images=len(labels),
@@ -304,16 +312,16 @@ def adjusted_mutual_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> f
 
 def require_clusters(labels: Labels) -> Labels:
     """The labels as they are, or `ClusterCollapse` when there is nothing to contrast."""
-    n, n_clusters = len(labels), int(labels.max(initial=OUTLIER)) + 1
+    n, n_clusters = len(labels), len(np.unique(labels[labels != OUTLIER]))
     if n_clusters == 0:
         raise ClusterCollapse(
             f"all {n} images are outliers: no image has enough neighbours within eps. Raise "
-            "method.eps (towards 0.7-0.9), lower method.min_samples (2 where an identity has two "
-            "images), or start from pretrained weights (model.weights)"
+            "method.eps (towards 0.7-0.9; hdbscan has none), lower method.min_samples (2 where an "
+            "identity has two images), or start from pretrained weights (model.weights)"
         )
     if n_clusters == 1:
         raise ClusterCollapse(
-            f"one cluster holds {int((labels == 0).sum())} of {n} images: there is nothing to "
+            f"one cluster holds {int((labels != OUTLIER).sum())} of {n} images: there is nothing to "
             "contrast it with. Lower method.eps (towards 0.3-0.5) or method.k1"
         )
     return labels

@@ -68,7 +68,7 @@ def jaccard_from_neighbors(
     """
     _check_k(k1, k2)
     encoding = encode(
-        features,
+        neighbors.check_features(features),
         found,
         reach=k1,
         # round() here and in numpy is half to even: k1 = 30 gives 15, k1 = 25 gives 12
@@ -192,6 +192,8 @@ def _average_rows(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> spa
 
 
 def _check_k(k1: int, k2: int) -> None:
+    if not (isinstance(k1, int) and isinstance(k2, int)):
+        raise ShapeError(f"k1 is {k1} and k2 is {k2}; both are counts of images, whole numbers")
     if k1 < 1 or k2 < 1:
         raise ShapeError(
             f"k1 is {k1} and k2 is {k2}; both count the image itself, so both are at least 1"

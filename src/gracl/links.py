@@ -259,9 +259,14 @@ def _conflict(links: Links, wrong: Pairs) -> LinkConflict:
     def named(row: int) -> str:
         return links.names[row] if links.names else f"row {row}"
 
+    def joined(chain: list[int]) -> str:
+        names = [named(row) for row in chain]
+        if len(names) > 2 * SHOWN:
+            names[SHOWN:-SHOWN] = [f"... {len(names) - 2 * SHOWN} more ..."]
+        return " = ".join(names)
+
     lines = [
-        f"{named(a)} and {named(b)} cannot share a cluster, and must: "
-        + " = ".join(named(row) for row in _chain(graph, a, b))
+        f"{named(a)} and {named(b)} cannot share a cluster, and must: {joined(_chain(graph, a, b))}"
         for a, b in wrong[:SHOWN].tolist()
     ]
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""

@@ -25,6 +25,8 @@ MEMORY = 64 * 2**20
 
 Algorithm = Literal["auto", "product", "half", "pruned", "approximate"]
 
+UNIT = 0.02
+"""How far a row's length may lie from 1: bfloat16 keeps two digits and a half."""
 HALF_FROM = 8192
 """Rows from which a GPU searches in float16 first."""
 
@@ -84,7 +86,7 @@ def search(
     >>> found.indices[:, 0].tolist(), found.similarities[:, 0].tolist()
     ([0, 1, 2], [1.0, 1.0, 1.0])
     """
-    features = check_features(features.detach())
+    features = check_features(features)
     if k < 1:
         raise ShapeError(f"k is {k}; a search needs k >= 1, the row itself included")
     if algorithm not in get_args(Algorithm):
@@ -179,18 +181,34 @@ def rows_in_block(gallery: Tensor, memory: int) -> int:
 
 
 def check_features(features: Tensor) -> Tensor:
-    """The features as float32, or a `ShapeError` for what no distance can be taken of."""
+    """The features as float32 without gradient, or a `ShapeError` for what no distance is taken of."""
+    if not isinstance(features, Tensor):
+        raise ShapeError(
+            f"features are a {type(features).__name__}; expected a torch tensor: "
+            "torch.as_tensor(features)"
+        )
+    features = features.detach()
     if features.ndim != 2:
         raise ShapeError(
             f"features have shape {tuple(features.shape)}; expected (N, D), one row an image"
         )
     features = features.float()
     # By parts: the question takes as much memory as what it is asked of.
-    bad = sum(int((~torch.isfinite(part).all(dim=1)).sum()) for part in torch.split(features, 4096))
+    parts = [part.norm(dim=1) for part in torch.split(features, 4096)]
+    lengths = torch.cat(parts) if parts else features.new_zeros(0)
+    bad = int((~torch.isfinite(lengths)).sum())
     if bad:
         raise ShapeError(
             f"{bad} of {len(features)} feature rows hold NaN or infinity; expected finite unit "
             "rows. Check the model's weights and the images that gave these rows"
+        )
+    # A row of zeros is nobody's neighbour; any other length makes distances mean something else.
+    long = ((lengths - 1).abs() > UNIT) & (lengths > 0)
+    if bool(long.any()):
+        raise ShapeError(
+            f"{int(long.sum())} of {len(features)} feature rows are not of unit length (the first "
+            f"has {float(lengths[long][0]):.3g}). Divide them by it: "
+            "torch.nn.functional.normalize(features)"
         )
     return features
 

@@ -49,8 +49,11 @@ def k_reciprocal(
         raise ShapeError(
             f"k1 {k1}, k2 {k2}, lambda {lambda_value}; expected k1, k2 >= 1 and lambda in [0, 1]"
         )
+    one_set = query_features is gallery_features  # each image searches all others
+    query_features = neighbors.check_features(query_features)
+    gallery_features = query_features if one_set else neighbors.check_features(gallery_features)
     n_queries = len(query_features)
-    if query_features is gallery_features:  # each image searches all others: one set, not two
+    if one_set:
         features, in_gallery = gallery_features, slice(None)
     else:
         features = torch.cat([query_features, gallery_features])

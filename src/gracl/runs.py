@@ -38,7 +38,7 @@ from gracl import distributed, training
 from gracl.clustering import Labels, health
 from gracl.config import Config, DataConfig, MethodConfig, ModelConfig, differences
 from gracl.data.pairs import links_of, read_links
-from gracl.data.records import Dataset, Records
+from gracl.data.records import Dataset, Problem, Records
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import ConfigError, DataError, RunError, WeightsError
 from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
@@ -159,11 +159,7 @@ def train(
         ClusterCollapse, NonFiniteLoss: from training; the last checkpoint stays.
     """
     folder = Path(out)
-    if not len(dataset.train):
-        raise DataError(
-            f"{dataset.name} has no training images, only query and gallery. Give a folder of images "
-            "to learn from, or name one 'train'"
-        )
+    _require_training_images(dataset)
     with distributed.processes():
         _train(config, dataset, folder, links, on_epoch, progress)
         distributed.meet()  # what the first wrote last is there for all of them
@@ -228,6 +224,8 @@ class Clustering:
 
     records: Records
     """The images that could be read."""
+    problems: tuple[Problem, ...]
+    """Those that could not."""
     labels: Labels
     """(N,) the cluster of each; `OUTLIER` is none."""
     distance: sparse.csr_array
@@ -255,6 +253,7 @@ def cluster_images(
         links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
         progress: called with (stage, done, total).
     """
+    _require_training_images(dataset)
     images = open_store(
         dataset.train.unlabelled(),
         size=model.size,
@@ -271,7 +270,15 @@ def cluster_images(
     )
     method = training.build_method(config.method, links=known, memory=config.train.memory)
     labels, distance = method.label(features)
-    return Clustering(images.records, labels, distance, known, config.method)
+    return Clustering(images.records, images.problems, labels, distance, known, config.method)
+
+
+def _require_training_images(dataset: Dataset) -> None:
+    if not len(dataset.train):
+        raise DataError(
+            f"{dataset.name} has no training images, only query and gallery. Give a folder of images "
+            "to learn from, or name one 'train'"
+        )
 
 
 def known_links(
@@ -367,9 +374,12 @@ def write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
+        remedy = "Free some space or give another --out"
+        if not path.parent.is_dir():
+            remedy = f"{path.parent} is not a folder: make it, or give another --out"
         raise RunError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or give another --out; "
-            "what was written before is intact"
+            f"cannot write {path}: {error.strerror or error}. {remedy}; what was written before is "
+            "intact"
         ) from error
 
 

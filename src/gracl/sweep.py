@@ -16,10 +16,13 @@ from gracl.errors import ConfigError, ShapeError
 from gracl.links import Links
 
 GRID = tuple(np.arange(0.3, 0.801, 0.025).round(3).tolist())
+PICTURES = (".png", ".svg", ".pdf")
 NEARLY = 0.98
 """Share of the greatest stability that counts as just as stable."""
 CHAINED = 0.25
 """Share of the clustered images in one cluster from which it looks chained together."""
+NEARLY_ALL = 0.9
+"""Share from which it is no individual's, however stable."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,28 @@ class Sweep:
     """The clusters at rising eps."""
 
     points: tuple[Point, ...]
+
+    @property
+    def rival(self) -> Point | None:
+        """A point with one large cluster that may be right all the same; None if there is none.
+
+        A cluster of more than a quarter of the images looks chained together. But an individual may
+        be in so many: then the cluster stays as eps grows, and fewer images are left out. No label
+        tells these apart, so a person has to look.
+        """
+        suggested = self.suggestion
+        stability, outliers = 0.0, 0.5
+        if suggested is not None:
+            stability, outliers = suggested.health.stability or 0.0, suggested.health.outlier_share
+        rivals = [
+            point
+            for point in self.points
+            if CHAINED < point.health.largest_share <= NEARLY_ALL
+            and point.health.n_clusters >= 2
+            and point.health.outlier_share < outliers
+            and (point.health.stability or 0.0) >= max(stability, NEARLY)
+        ]
+        return min(rivals, key=lambda point: point.eps, default=None)
 
     @property
     def suggestion(self) -> Point | None:
@@ -99,14 +124,11 @@ def draw_sweep(found: Sweep, path: str | Path) -> None:
     """Clusters, outliers, largest cluster and stability over eps, as a picture.
 
     Raises:
-        ConfigError: matplotlib is not installed; it is the extra `report`.
+        ConfigError: the picture cannot be drawn or written there; see `require_drawable`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "the plot of a sweep needs matplotlib: pip install 'gracl[report]'"
-        ) from error
+    require_drawable(path)
+    from matplotlib.figure import Figure
+
     eps = [point.eps for point in found.points]
     figure = Figure(figsize=(7, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -130,6 +152,20 @@ def draw_sweep(found: Sweep, path: str | Path) -> None:
             axes.axvline(suggested.eps, color="tab:red", linewidth=1)
         above.set_title(f"suggested without labels: eps {suggested.eps:g}", color="tab:red")
     figure.savefig(path)
+
+
+def require_drawable(path: str | Path) -> None:
+    """Raises a `ConfigError` where a picture could not be written, before work is spent on it."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "the plot of a sweep needs matplotlib: pip install 'gracl[report]'"
+        ) from error
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ConfigError(f"a plot is {' or '.join(PICTURES)}; found {path}")
+    if not Path(path).parent.is_dir():
+        raise ConfigError(f"{Path(path).parent} is not a folder, so no plot can be written there")
 
 
 def _is_sound(state: Health) -> bool:

@@ -135,6 +135,8 @@ def choose_device(name: str) -> torch.device:
 
 def use_threads(threads: int) -> None:
     """CPU threads from here on; 0 leaves the number as it is."""
+    if threads < 0:
+        raise ConfigError(f"threads is {threads}; expected 0 for all cores, or how many")
     if threads:
         torch.set_num_threads(threads)
 

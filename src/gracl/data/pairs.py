@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
         DataError: the file, a column, a kind or an image is not what it should be.
     """
     table, root = Path(table), Path(root)
-    place: dict[Path, list[int]] = {}
+    # Links and `..` on the way to a file do not make it another file.
+    place: dict[str, list[int]] = {}
     for number, record in enumerate(records):
-        place.setdefault(record.path.absolute(), []).append(number)
+        place.setdefault(os.path.realpath(record.path), []).append(number)
 
     def find(name: str, line: int) -> int:
-        found = place.get((root / name).absolute(), [])
+        found = place.get(os.path.realpath(root / name), [])
         if len(found) == 1:
             return found[0]
         if found:
@@ -43,8 +45,8 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
                 "say which one is meant. Save the crops as files of their own to link them"
             )
         raise DataError(
-            f"{table}, line {line}: {name} is not among the {len(records)} images below {root}. "
-            "Write paths as in metadata.csv or labels.csv"
+            f"{table}, line {line}: {name} is not among the {len(records)} images that could be read "
+            f"below {root}. Write paths as in metadata.csv or labels.csv"
         )
 
     pairs: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
@@ -63,6 +65,11 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
                         "cannot"
                     )
                 first, second = (find(row[name] or "", rows.line_num) for name in COLUMNS[:2])
+                if first == second:
+                    raise DataError(
+                        f"{table}, line {rows.line_num}: {row['first']} is linked with itself; "
+                        "expected two images"
+                    )
                 pairs[row["link"]].append((first, second))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the links in {table}: {error}") from error
