@@ -33,6 +33,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("optimization", "engine", "training", "evaluation", "pictures"),
     ("runs",),
     ("profiling",),
+    ("terminal",),
     ("cli",),
     ("__init__", "__main__"),
 ]

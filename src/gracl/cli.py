@@ -6,7 +6,6 @@ Nothing heavy is imported before a command is known to be well formed, so `--hel
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -17,30 +16,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 from rich.text import Text
 
 from gracl.config import Algorithm, Config, EvaluateConfig, recipes
 from gracl.errors import ConfigError, DataError, GraclError, did_you_mean
+from gracl.terminal import (
+    PROCESS,
+    Bars,
+    console,
+    errors,
+    print_before_and_after,
+    print_clusters,
+    print_epoch,
+    print_log,
+    print_notes,
+    print_profile,
+    print_report,
+    print_sweep,
+)
 
 if TYPE_CHECKING:
-    from gracl import profiling
-    from gracl.clustering import Labels
-    from gracl.data.check import Report
-    from gracl.data.records import Dataset, Records
+    from gracl.data.records import Dataset
     from gracl.runs import Run
-    from gracl.sweep import Sweep
     from gracl.training import Epoch
 
 Flat = tyro.conf.arg(name="")
@@ -170,20 +167,13 @@ class Data:
     ]
 
 
-PROCESS = int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
-"""This process's number, where torchrun started it."""
-
-console = Console(highlight=False, markup=False, quiet=bool(PROCESS))
-errors = Console(stderr=True, highlight=False, markup=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 the data is not usable, 2 an error, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"gracl {metadata.version('gracl')}")
         return
-    _print_log()
+    print_log()
     try:
         command = _parse(words)
         if isinstance(command, Data):
@@ -253,7 +243,7 @@ def cluster(command: Cluster) -> bool:
     config = run.config.replace({"method": given})
     _require_sound(command, config)
     dataset = load_dataset(command.data)
-    _print_notes(dataset)
+    print_notes(dataset)
     if len(dataset.query) or len(dataset.gallery):
         console.print("only the training images are clustered, not query and gallery")
     with Bars() as bars:
@@ -282,7 +272,7 @@ def cluster(command: Cluster) -> bool:
             algorithm=method.clustering,
             links=found.links,
         )
-        _print_sweep(tried, found.records, dataset)
+        print_sweep(tried, found.records, dataset)
         if command.plot is not None:
             draw_sweep(tried, command.plot)
             console.print(f"drawn into {command.plot}", soft_wrap=True)
@@ -291,7 +281,7 @@ def cluster(command: Cluster) -> bool:
             return False
         labels = tried.suggestion.labels
     else:
-        _print_clusters(labels, found.records, dataset)
+        print_clusters(labels, found.records, dataset)
     write_labels(command.out, found.records, labels)
     console.print(f"the cluster of each image: {command.out}", soft_wrap=True)
     return True
@@ -341,7 +331,7 @@ def evaluate(command: Evaluate) -> None:
     console.print(str(scores), soft_wrap=True)
     if dataset.tests_on_training_images:
         console.print("no query and gallery here: these images searched each other")
-    _print_notes(dataset)
+    print_notes(dataset)
 
 
 def profile(command: Profile) -> None:
@@ -353,7 +343,7 @@ def profile(command: Profile) -> None:
     if command.json:
         print(json.dumps(asdict(found)))
     else:
-        _print_profile(found)
+        print_profile(found)
 
 
 def check(command: Check) -> bool:
@@ -367,7 +357,7 @@ def check(command: Check) -> bool:
     if command.json:
         print(json.dumps({**asdict(report), "usable": report.usable}, default=str))
     else:
-        _print_report(report)
+        print_report(report)
     return report.usable
 
 
@@ -432,240 +422,25 @@ def _value_of(words: Sequence[str], flag: str) -> str | None:
     return None
 
 
-# -- what is printed ------------------------------------------------------------------------------
-
-
-class Speed(ProgressColumn):
-    """How many are done in a second: images, or steps of training."""
-
-    def render(self, task: Task) -> Text:
-        """Nothing before there is anything to measure by."""
-        return Text("" if not task.speed else f"{task.speed:.1f}/s")
-
-
-class Bars:
-    """Progress bars, one a stage, that vanish when all is done."""
-
-    def __enter__(self) -> Bars:
-        self.progress = Progress(
-            TextColumn("{task.description:>8}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            Speed(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self.tasks: dict[str, TaskID] = {}
-        self.done: dict[str, int] = {}
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Moves the bar of a stage."""
-        if stage not in self.tasks:
-            self.tasks[stage] = self.progress.add_task(stage, total=total)
-        elif done < self.done[stage]:  # the next epoch's; an old clock would show its time wrong
-            self.progress.reset(self.tasks[stage])
-        self.done[stage] = done
-        self.progress.update(self.tasks[stage], completed=done, total=total)
-
-
-def _print_log() -> None:
-    """What the library tells its log, such as what a big stage will need, is printed."""
-    import logging
-
-    class Printed(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            errors.print(Text(record.getMessage()), soft_wrap=True)
-
-    log = logging.getLogger("gracl")
-    log.handlers[:] = [logging.NullHandler() if PROCESS else Printed()]
-    log.setLevel(logging.INFO)
-
-
 def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = None) -> Run:
     from gracl.runs import train as train_run
 
     console.print(
         f"{dataset.name}: {len(dataset.train)} images to learn from (read as {dataset.layout})"
     )
-    _print_notes(dataset)
+    print_notes(dataset)
     started = time.perf_counter()
     spent: list[float] = []
 
     def tell(epoch: Epoch) -> None:
         spent.append(sum(epoch.seconds.values()))
-        _print_epoch(epoch, config.train.epochs, seconds_each=sum(spent) / len(spent))
+        print_epoch(epoch, config.train.epochs, seconds_each=sum(spent) / len(spent))
 
     with Bars() as bars:
         run = train_run(config, dataset, out, links=links, on_epoch=tell, progress=bars)
     if run.left_out:
         console.print(f"{len(run.left_out)} images could not be read; see {out / 'data.json'}")
-    _print_before_and_after(run)
+    print_before_and_after(run)
     console.print(f"the cluster of each image: {out / 'labels.csv'}", soft_wrap=True)
     console.print(f"{time.perf_counter() - started:.0f} s; the run: {out}", soft_wrap=True)
     return run
-
-
-def _print_notes(dataset: Dataset) -> None:
-    for note in dataset.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    if dataset.problems:
-        console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
-
-
-def _print_epoch(epoch: Epoch, epochs: int, *, seconds_each: float) -> None:
-    from gracl.forecast import duration
-
-    health = epoch.health
-    cells = [
-        f"{epoch.number:>{len(str(epochs))}}/{epochs}",
-        f"clusters {health.n_clusters:>4}",
-        f"outliers {health.outlier_share:>4.0%}",
-        f"largest {health.largest_share:>4.0%}",
-        "stable    -" if health.stability is None else f"stable {health.stability:.2f}",
-        f"loss {epoch.losses['total']:.3f}",
-        f"{sum(epoch.seconds.values()):.0f} s",
-        f"{duration(seconds_each * (epochs - epoch.number))} left",
-    ]
-    console.print("  ".join(cells), soft_wrap=True)
-    for warning in health.warnings:
-        console.print(f"  note: {warning}", soft_wrap=True)
-
-
-def _print_clusters(labels: Labels, records: Records, dataset: Dataset) -> None:
-    from gracl.clustering import health
-    from gracl.evaluation import agreement_with_truth
-
-    state = health(labels)
-    console.print(
-        f"{state.n_images} images: {state.n_clusters} clusters, {state.outlier_share:.1%} in none, "
-        f"{state.largest_share:.1%} of the others in the largest"
-    )
-    for warning in state.warnings:
-        console.print(f"note: {warning.replace('method.', '--')}", soft_wrap=True)
-    agreed = agreement_with_truth(labels, records, dataset.train)
-    if agreed is not None:
-        console.print(
-            f"against the known identities: ARI {agreed.ari:.1%}, AMI {agreed.ami:.1%}, purity "
-            f"{agreed.purity:.1%}, {agreed.n_identities} identities"
-        )
-
-
-def _print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
-    from gracl.evaluation import agreement_with_truth
-
-    suggested = tried.suggestion
-    known = agreement_with_truth(tried.points[0].labels, records, dataset.train) is not None
-    table = Table(title="clusters by eps")
-    for column in ("eps", "clusters", "outliers", "largest", "stable", *(["ARI"] * known), ""):
-        table.add_column(column, justify="right")
-    for point in tried.points:
-        state = point.health
-        cells = [f"{point.eps:g}", str(state.n_clusters), f"{state.outlier_share:.0%}"]
-        cells += [f"{state.largest_share:.0%}", f"{state.stability:.3f}"]
-        if known:
-            agreed = agreement_with_truth(point.labels, records, dataset.train)
-            cells.append(f"{agreed.ari:.1%}" if agreed else "-")
-        table.add_row(*cells, "<- suggested" if point is suggested else "")
-    console.print(table)
-    rival = tried.rival
-    if rival is not None:
-        console.print(
-            f"note: from eps {rival.eps:g} on one cluster holds {rival.health.largest_share:.0%} of "
-            f"the images and stays, with {rival.health.outlier_share:.0%} left out. If these are one "
-            f"individual, take --eps {rival.eps:g}; look at some of them first",
-            soft_wrap=True,
-        )
-    if suggested is None:
-        console.print(
-            "no eps gives sound clusters: everywhere more than half of the images are in none, or one "
-            "cluster holds more than a quarter. Train longer, start from better weights, or try other "
-            "--k1 and --min-samples",
-            soft_wrap=True,
-        )
-        return
-    console.print(
-        f"suggested without any label: eps {suggested.eps:g}, the largest at which clusters hardly "
-        f"change with eps (to train with it: --method.eps {suggested.eps:g})",
-        soft_wrap=True,
-    )
-
-
-def _print_before_and_after(run: Run) -> None:
-    before, after = run.before, run.after
-    table = Table(title="learnt without a label")
-    for column in ("", "before", "after"):
-        table.add_column(column, justify="left" if not column else "right")
-    rows = [
-        ("mAP", "scores", "mAP"),
-        ("mINP", "scores", "mINP"),
-        *((f"R{k}", "scores", f"R{k}") for k in (1, 5, 10)),
-        ("ARI of clusters", "agreement", "ari"),
-        ("clusters", "clusters", "n_clusters"),
-        ("outliers", "clusters", "outlier_share"),
-    ]
-    for name, group, key in rows:
-        if group in before and group in after:
-            values = [side[group][key] for side in (before, after)]
-            table.add_row(name, *(str(v) if isinstance(v, int) else f"{v:.1%}" for v in values))
-    console.print(table)
-    if "scores" not in after:
-        console.print("no identities known, or none seen twice: retrieval cannot be scored")
-        return
-    scores = after["scores"]
-    left_out = scores["n_without_match"]
-    where = " (the training images search each other)" if after["on_training_images"] else ""
-    console.print(
-        f"protocol {scores['protocol']}{where}: {scores['n_queries']} queries, {left_out} without a "
-        "match left out; scores are those of the last epoch"
-    )
-
-
-def _print_profile(found: profiling.Profile) -> None:
-    from gracl.forecast import GIB, duration
-
-    table = Table(title=f"{found.epochs} epochs in {duration(found.total)}")
-    for column in ("stage", "seconds", "share", "images a second"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for stage, seconds in found.seconds.items():
-        speed = found.images_per_second.get(stage)
-        cells = (
-            f"{seconds:.1f}",
-            f"{seconds / found.total:.1%}",
-            "" if speed is None else f"{speed:.0f}",
-        )
-        table.add_row(stage, *cells)
-    console.print(table)
-    memory = ", ".join(f"{place} {size / GIB:.1f} GiB" for place, size in found.peak_memory.items())
-    processes = f"{found.processes} process" + ("es" if found.processes > 1 else "")
-    console.print(f"on {found.device}, {processes}; most memory of one: {memory}", soft_wrap=True)
-
-
-def _print_report(report: Report) -> None:
-    table = Table(title=f"read as {report.layout}")
-    columns = ("split", "images", "identities", "no identity", "cameras", "images per identity")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, split in report.splits.items():
-        if split.images:
-            low, median, high = split.images_per_identity
-            spread = f"{low} - {median:g} - {high}" if split.identities else "-"
-            numbers = (split.images, split.identities, split.without_identity, split.cameras)
-            table.add_row(name, *map(str, numbers), spread)
-    console.print(table)
-    for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    possible = {name: n for name, n in report.queries_by_protocol.items() if n}
-    listed = ", ".join(f"{name} ({n} queries)" for name, n in possible.items())
-    console.print(f"can be scored under: {listed or 'nothing; no identity is seen twice'}")
-    for problem in report.problems[:50]:
-        console.print(Text(f"problem: {problem.path}: {problem.reason}"), soft_wrap=True)
-    if len(report.problems) > 50:
-        console.print(f"... and {len(report.problems) - 50} more; --json lists all")
-    verdict = "usable" if report.usable else "not usable: nothing to train on"
-    console.print(f"{len(report.problems)} problems; {verdict}")

@@ -1,0 +1,254 @@
+"""What commands show in a terminal: bars while they work, tables and sentences of what came of it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from gracl import profiling
+    from gracl.clustering import Labels
+    from gracl.data.check import Report
+    from gracl.data.records import Dataset, Records
+    from gracl.runs import Run
+    from gracl.sweep import Sweep
+    from gracl.training import Epoch
+
+PROCESS = int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+"""This process's number, where torchrun started it; only the first shows anything."""
+
+console = Console(highlight=False, markup=False, quiet=bool(PROCESS))
+errors = Console(stderr=True, highlight=False, markup=False)
+
+
+class Speed(ProgressColumn):
+    """How many are done in a second: images, or steps of training."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before there is anything to measure by."""
+        return Text("" if not task.speed else f"{task.speed:.1f}/s")
+
+
+class Bars:
+    """Progress bars, one a stage, that vanish when all is done."""
+
+    def __enter__(self) -> Bars:
+        self.progress = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Speed(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.done: dict[str, int] = {}
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Moves the bar of a stage."""
+        if stage not in self.tasks:
+            self.tasks[stage] = self.progress.add_task(stage, total=total)
+        elif done < self.done[stage]:  # the next epoch's; an old clock would show its time wrong
+            self.progress.reset(self.tasks[stage])
+        self.done[stage] = done
+        self.progress.update(self.tasks[stage], completed=done, total=total)
+
+
+def print_log() -> None:
+    """What the library tells its log, such as what a big stage will need, is printed."""
+    import logging
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.print(Text(record.getMessage()), soft_wrap=True)
+
+    log = logging.getLogger("gracl")
+    log.handlers[:] = [logging.NullHandler() if PROCESS else Printed()]
+    log.setLevel(logging.INFO)
+
+
+def print_notes(dataset: Dataset) -> None:
+    """What to know of a data set before trusting a number taken on it."""
+    for note in dataset.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if dataset.problems:
+        console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
+
+
+def print_epoch(epoch: Epoch, epochs: int, *, seconds_each: float) -> None:
+    """One line an epoch, with the time that is left at so many seconds each."""
+    from gracl.forecast import duration
+
+    health = epoch.health
+    cells = [
+        f"{epoch.number:>{len(str(epochs))}}/{epochs}",
+        f"clusters {health.n_clusters:>4}",
+        f"outliers {health.outlier_share:>4.0%}",
+        f"largest {health.largest_share:>4.0%}",
+        "stable    -" if health.stability is None else f"stable {health.stability:.2f}",
+        f"loss {epoch.losses['total']:.3f}",
+        f"{sum(epoch.seconds.values()):.0f} s",
+        f"{duration(seconds_each * (epochs - epoch.number))} left",
+    ]
+    console.print("  ".join(cells), soft_wrap=True)
+    for warning in health.warnings:
+        console.print(f"  note: {warning}", soft_wrap=True)
+
+
+def print_clusters(labels: Labels, records: Records, dataset: Dataset) -> None:
+    """Counts of clusters, and their agreement with the truth where it is known."""
+    from gracl.clustering import health
+    from gracl.evaluation import agreement_with_truth
+
+    state = health(labels)
+    console.print(
+        f"{state.n_images} images: {state.n_clusters} clusters, {state.outlier_share:.1%} in none, "
+        f"{state.largest_share:.1%} of the others in the largest"
+    )
+    for warning in state.warnings:
+        console.print(f"note: {warning.replace('method.', '--')}", soft_wrap=True)
+    agreed = agreement_with_truth(labels, records, dataset.train)
+    if agreed is not None:
+        console.print(
+            f"against the known identities: ARI {agreed.ari:.1%}, AMI {agreed.ami:.1%}, purity "
+            f"{agreed.purity:.1%}, {agreed.n_identities} identities"
+        )
+
+
+def print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
+    """A line for each eps, and which one to take."""
+    from gracl.evaluation import agreement_with_truth
+
+    suggested = tried.suggestion
+    known = agreement_with_truth(tried.points[0].labels, records, dataset.train) is not None
+    table = Table(title="clusters by eps")
+    for column in ("eps", "clusters", "outliers", "largest", "stable", *(["ARI"] * known), ""):
+        table.add_column(column, justify="right")
+    for point in tried.points:
+        state = point.health
+        cells = [f"{point.eps:g}", str(state.n_clusters), f"{state.outlier_share:.0%}"]
+        cells += [f"{state.largest_share:.0%}", f"{state.stability:.3f}"]
+        if known:
+            agreed = agreement_with_truth(point.labels, records, dataset.train)
+            cells.append(f"{agreed.ari:.1%}" if agreed else "-")
+        table.add_row(*cells, "<- suggested" if point is suggested else "")
+    console.print(table)
+    rival = tried.rival
+    if rival is not None:
+        console.print(
+            f"note: from eps {rival.eps:g} on one cluster holds {rival.health.largest_share:.0%} of "
+            f"the images and stays, with {rival.health.outlier_share:.0%} left out. If these are one "
+            f"individual, take --eps {rival.eps:g}; look at some of them first",
+            soft_wrap=True,
+        )
+    if suggested is None:
+        console.print(
+            "no eps gives sound clusters: everywhere more than half of the images are in none, or one "
+            "cluster holds more than a quarter. Train longer, start from better weights, or try other "
+            "--k1 and --min-samples",
+            soft_wrap=True,
+        )
+        return
+    console.print(
+        f"suggested without any label: eps {suggested.eps:g}, the largest at which clusters hardly "
+        f"change with eps (to train with it: --method.eps {suggested.eps:g})",
+        soft_wrap=True,
+    )
+
+
+def print_before_and_after(run: Run) -> None:
+    """Scores and clusters of the untrained and of the trained network."""
+    before, after = run.before, run.after
+    table = Table(title="learnt without a label")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = [
+        ("mAP", "scores", "mAP"),
+        ("mINP", "scores", "mINP"),
+        *((f"R{k}", "scores", f"R{k}") for k in (1, 5, 10)),
+        ("ARI of clusters", "agreement", "ari"),
+        ("clusters", "clusters", "n_clusters"),
+        ("outliers", "clusters", "outlier_share"),
+    ]
+    for name, group, key in rows:
+        if group in before and group in after:
+            values = [side[group][key] for side in (before, after)]
+            table.add_row(name, *(str(v) if isinstance(v, int) else f"{v:.1%}" for v in values))
+    console.print(table)
+    if "scores" not in after:
+        console.print("no identities known, or none seen twice: retrieval cannot be scored")
+        return
+    scores = after["scores"]
+    left_out = scores["n_without_match"]
+    where = " (the training images search each other)" if after["on_training_images"] else ""
+    console.print(
+        f"protocol {scores['protocol']}{where}: {scores['n_queries']} queries, {left_out} without a "
+        "match left out; scores are those of the last epoch"
+    )
+
+
+def print_profile(found: profiling.Profile) -> None:
+    """A line a stage: its seconds, share and speed."""
+    from gracl.forecast import GIB, duration
+
+    table = Table(title=f"{found.epochs} epochs in {duration(found.total)}")
+    for column in ("stage", "seconds", "share", "images a second"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, seconds in found.seconds.items():
+        speed = found.images_per_second.get(stage)
+        cells = (
+            f"{seconds:.1f}",
+            f"{seconds / found.total:.1%}",
+            "" if speed is None else f"{speed:.0f}",
+        )
+        table.add_row(stage, *cells)
+    console.print(table)
+    memory = ", ".join(f"{place} {size / GIB:.1f} GiB" for place, size in found.peak_memory.items())
+    processes = f"{found.processes} process" + ("es" if found.processes > 1 else "")
+    console.print(f"on {found.device}, {processes}; most memory of one: {memory}", soft_wrap=True)
+
+
+def print_report(report: Report) -> None:
+    """What `gracl data check` found."""
+    table = Table(title=f"read as {report.layout}")
+    columns = ("split", "images", "identities", "no identity", "cameras", "images per identity")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in report.splits.items():
+        if split.images:
+            low, median, high = split.images_per_identity
+            spread = f"{low} - {median:g} - {high}" if split.identities else "-"
+            numbers = (split.images, split.identities, split.without_identity, split.cameras)
+            table.add_row(name, *map(str, numbers), spread)
+    console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    possible = {name: n for name, n in report.queries_by_protocol.items() if n}
+    listed = ", ".join(f"{name} ({n} queries)" for name, n in possible.items())
+    console.print(f"can be scored under: {listed or 'nothing; no identity is seen twice'}")
+    for problem in report.problems[:50]:
+        console.print(Text(f"problem: {problem.path}: {problem.reason}"), soft_wrap=True)
+    if len(report.problems) > 50:
+        console.print(f"... and {len(report.problems) - 50} more; --json lists all")
+    verdict = "usable" if report.usable else "not usable: nothing to train on"
+    console.print(f"{len(report.problems)} problems; {verdict}")
