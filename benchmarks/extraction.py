@@ -10,8 +10,6 @@ figures are medians.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ import torch
 from gracl import training
 from gracl.config import ModelConfig
 from gracl.extraction import extract
-from measuring import command, save
+from measuring import command, in_turn, save
 from step import drawn_store
 
 BATCH = 64
@@ -52,24 +50,16 @@ def measure(backbone: str, size: tuple[int, int], n: int, rounds: int) -> dict[s
     def bare() -> torch.Tensor:
         return torch.cat([model(at_hand[start : start + BATCH]) for start in range(0, n, BATCH)])
 
-    seconds: dict[str, list[float]] = {"bare": [], "gracl": []}
-    for _ in range(rounds + 1):
-        start = time.process_time()
-        expected = bare()
-        middle = time.process_time()
-        found = extract(model, store, batch_size=BATCH)
-        seconds["gracl"].append(time.process_time() - middle)
-        seconds["bare"].append(middle - start)
-    ratios = [g / b for b, g in zip(seconds["bare"][1:], seconds["gracl"][1:], strict=True)]
+    def ours() -> torch.Tensor:
+        return extract(model, store, batch_size=BATCH)
+
+    difference = float((ours() - bare()).abs().max())
     return {
         "backbone": backbone,
         "size": size,
         "images": n,
-        "rounds": rounds,
-        **{f"{name}_cpu_seconds": round(statistics.median(v[1:]), 3) for name, v in seconds.items()},
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_lowest_and_highest": [round(min(ratios), 3), round(max(ratios), 3)],
-        "largest_difference_of_a_feature": float((found - expected).abs().max()),
+        **in_turn(bare, ours, rounds),
+        "largest_difference_of_a_feature": difference,
     }
 
 

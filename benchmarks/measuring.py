@@ -127,6 +127,26 @@ def repeated(action: Callable[[], Any], times: int = 3) -> tuple[Any, Cost]:
     )
 
 
+def in_turn(bare: Callable[[], Any], gracl: Callable[[], Any], rounds: int) -> dict[str, Any]:
+    """CPU seconds of both, one after the other in each round, and their ratio; medians.
+
+    A round before the counted ones is left out: it fills caches.
+    """
+    seconds: dict[str, list[float]] = {"bare": [], "gracl": []}
+    for _ in range(rounds + 1):
+        for name, action in (("bare", bare), ("gracl", gracl)):
+            start = time.process_time()
+            action()
+            seconds[name].append(time.process_time() - start)
+    ratios = [g / b for b, g in zip(seconds["bare"][1:], seconds["gracl"][1:], strict=True)]
+    return {
+        "rounds": rounds,
+        **{f"{name}_cpu_seconds": round(statistics.median(v[1:]), 3) for name, v in seconds.items()},
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_lowest_and_highest": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
 def _highest() -> int:
     """KiB."""
     if LINUX:

@@ -12,8 +12,6 @@ medians. One thread.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +31,7 @@ from gracl.methods.gracl import GRACL
 from gracl.models.batchnorm import group_borders
 from gracl.precision import choose_precision
 from gracl.training import RESIDENT
-from measuring import command, save
+from measuring import command, in_turn, save
 
 CLUSTERS, KEPT = 700, 1024
 
@@ -56,24 +54,8 @@ def main() -> None:
 def measure(backbone: str, size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
     """Seconds of a step, bare and gracl's, and their ratio."""
     config = settings(backbone, size)
-    steps = {"bare": bare_step(config, batch), "gracl": gracl_step(config, batch)}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.process_time()
-            step()
-            seconds[name].append(time.process_time() - start)
-    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    ratios = [g / b for b, g in zip(seconds["bare"][1:], seconds["gracl"][1:], strict=True)]
-    return {
-        "backbone": backbone,
-        "size": size,
-        "batch": batch,
-        "rounds": rounds,
-        **{f"{name}_cpu_seconds": round(value, 3) for name, value in medians.items()},
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_lowest_and_highest": [round(min(ratios), 3), round(max(ratios), 3)],
-    }
+    found = in_turn(bare_step(config, batch), gracl_step(config, batch), rounds)
+    return {"backbone": backbone, "size": size, "batch": batch, **found}
 
 
 def settings(backbone: str, size: tuple[int, int], **train: Any) -> Config:
