@@ -394,3 +394,63 @@ def honour(labels, stored, must, cannot):
                     first |= second
         result += [part for part in parts if len(part) > 1]
     return numbered(result, n)
+
+
+# --- open sets and tracklets ----------------------------------------------------------------------
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def open_set_scores(similarity, query_pids, gallery_pids, threshold):
+    """(BAKS, BAUS, AUROC), all identities known and no image on both sides."""
+    answers, best = [], []
+    for row in similarity:
+        value, place = max((float(s), -g) for g, s in enumerate(row))
+        best.append(value)
+        answers.append(gallery_pids[-place] if value >= threshold else None)
+    known = [p in gallery_pids for p in query_pids]
+
+    def balanced(wanted, is_right):
+        shares = {}
+        for q, pid in enumerate(query_pids):
+            if known[q] == wanted:
+                shares.setdefault(pid, []).append(is_right(q))
+        return mean(mean(right) for right in shares.values())
+
+    pairs = [
+        1.0 if best[k] > best[n] else 0.5 if best[k] == best[n] else 0.0
+        for k in range(len(best))
+        for n in range(len(best))
+        if known[k] and not known[n]
+    ]
+    return (
+        balanced(True, lambda q: answers[q] == query_pids[q]),
+        balanced(False, lambda q: answers[q] is None),
+        mean(pairs),
+    )
+
+
+def calibration(similarity, pids, threshold):
+    """BAKS * BAUS of a gallery whose images are each asked for as known, then as new."""
+    known, new = {}, {}
+    for i, pid in enumerate(pids):
+        own = [similarity[i][j] for j in range(len(pids)) if j != i and pids[j] == pid]
+        other = [similarity[i][j] for j in range(len(pids)) if pids[j] != pid]
+        if own:
+            right = max(own) > max(other) and max(own) >= threshold
+            known.setdefault(pid, []).append(right)
+        new.setdefault(pid, []).append(max(other) < threshold)
+    return mean(map(mean, known.values())) * mean(map(mean, new.values()))
+
+
+def mean_features(features, sequences):
+    """Sequence -> the mean of its rows, divided by its length."""
+    result = {}
+    for name in dict.fromkeys(sequences):
+        rows = [row for row, own in zip(features, sequences, strict=True) if own == name]
+        total = np.sum(np.asarray(rows, dtype=np.float64), axis=0) / len(rows)
+        result[name] = total / math.sqrt(float(total @ total))
+    return result

@@ -21,6 +21,10 @@ def test_scores_equal_their_naive_twins(pairs):
     assert (found.pair_precision, found.pair_recall, found.pair_f1) == pytest.approx(expected)
     assert found.n_clusters == len(set(labels.tolist()) - {-1})
     assert found.n_identities == len(set(pids.tolist()))
+    assert found.cluster_count_error == len(set(labels.tolist()) - {-1}) - len(set(pids.tolist()))
+    expected = found.cluster_count_error / len(set(pids.tolist()))
+    assert found.relative_cluster_count_error == pytest.approx(expected)
+    assert found.relative_cluster_count_error >= -1
 
 
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 4)), min_size=1, max_size=25))
@@ -75,6 +79,21 @@ def test_nothing_but_outliers_is_no_agreement():
 def test_no_known_identity_has_no_pairs(pids):
     found = compare_labels(np.zeros(len(pids), dtype=np.int64), np.array(pids, dtype=np.int64))
     assert (found.n_clusters, found.n_identities, found.pair_f1) == (0, 0, 0)
+    assert (found.cluster_count_error, found.relative_cluster_count_error) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [([0, 0, 0, 0], -1), ([0, 0, 1, 1], 0), ([0, 1, 2, 3], 2), ([-1, -1, 0, 0], -1)],
+)
+def test_clusters_beyond_and_short_of_the_truth_are_counted_and_outliers_are_none(labels, error):
+    found = compare_labels(np.array(labels), np.array([5, 5, 9, 9]))
+    assert (found.cluster_count_error, found.relative_cluster_count_error) == (error, error / 2)
+
+
+def test_a_cluster_of_unknown_images_alone_is_not_counted():
+    found = compare_labels(np.array([0, 0, 1]), np.array([5, 5, -1]))
+    assert (found.n_clusters, found.cluster_count_error) == (1, 0)
 
 
 def test_singletons_alone_have_no_pairs():

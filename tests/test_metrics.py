@@ -12,7 +12,7 @@ from gracl import _ranks_numba, metrics
 from gracl.data import protocols
 from gracl.data.records import Record, Records
 from gracl.errors import ConfigError, EvaluationError, ShapeError
-from gracl.metrics import Side, cosine, has_match, junk, rank
+from gracl.metrics import Scores, Side, cosine, has_match, join, junk, mean_scores, rank
 from naive import make_features
 
 CMC = (1, 2, 5, 10)
@@ -160,6 +160,109 @@ def test_average_precision_equals_scikit_learn_where_nothing_ties(seed):
     ranking = rank(given_similarity(similarity), side(query_pids), side(pids, first_image=5))
     expected = [average_precision_score(pids == q, similarity[q]) for q in query_pids]
     np.testing.assert_allclose(ranking.average_precision, expected)
+
+
+def random_ranking(seed):
+    """Similarities without ties, and which gallery images match which query; every query has one."""
+    random = np.random.default_rng(seed)
+    pids, query_pids = random.permutation(np.arange(60) % 7), np.arange(7)
+    similarity = random.permuted(np.arange(7 * 60)).reshape(7, 60) / 420
+    ranking = rank(given_similarity(similarity), side(query_pids), side(pids, first_image=7))
+    return similarity, query_pids[:, None] == pids, ranking.scores("any", CMC)
+
+
+@given(st.integers(0, 9999))
+def test_scores_equal_those_of_the_whole_list_sorted(seed):
+    """Another way than the naive twin's and than ours: each list is sorted and read off whole."""
+    similarity, match, scores = random_ranking(seed)
+    listed = np.take_along_axis(match, np.argsort(-similarity, axis=1), axis=1)
+    precision = np.cumsum(listed, axis=1) / np.arange(1, 61)
+    average = (precision * listed).sum(axis=1) / listed.sum(axis=1)
+    last = 60 - listed[:, ::-1].argmax(axis=1)
+    assert scores.mAP == pytest.approx(average.mean())
+    assert scores.mINP == pytest.approx((listed.sum(axis=1) / last).mean())
+    assert scores.cmc == pytest.approx({k: listed[:, :k].any(axis=1).mean() for k in CMC})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_those_of_torchmetrics(seed):
+    retrieval = pytest.importorskip("torchmetrics.functional.retrieval")
+    similarity, match, scores = random_ranking(seed)
+    rows = [(torch.tensor(s), torch.tensor(m)) for s, m in zip(similarity, match, strict=True)]
+    average = [float(retrieval.retrieval_average_precision(*row)) for row in rows]
+    assert scores.mAP == pytest.approx(np.mean(average))
+    for k in CMC:
+        hit = [float(retrieval.retrieval_hit_rate(*row, top_k=k)) for row in rows]
+        assert scores.cmc[k] == pytest.approx(np.mean(hit))
+
+
+@pytest.mark.parametrize("n_matches", [1, 4])
+def test_perfect_and_worst_rankings(n_matches):
+    pids = [7] * n_matches + [8] * (20 - n_matches)
+    falling = given_similarity([np.arange(20, 0, -1)])
+    rising = given_similarity([np.arange(20)])
+    best, worst = (
+        rank(order, side([7]), side(pids, first_image=1)).scores("any") for order in (falling, rising)
+    )
+    assert (best.mAP, best.mINP, set(best.cmc.values())) == (1, 1, {1.0})
+    assert (worst.mINP, worst.cmc[10]) == (n_matches / 20, 0)
+    assert worst.mAP == pytest.approx(
+        np.mean([n / (20 - n_matches + n) for n in range(1, n_matches + 1)])
+    )
+
+
+@given(seed=st.integers(0, 9999), with_scenes=st.booleans())
+def test_order_of_queries_and_gallery_does_not_change_scores(seed, with_scenes):
+    similarity, query, gallery = random_problem(seed, with_scenes=with_scenes)
+    if not has_match(query, gallery).any():
+        return
+    random = np.random.default_rng(seed)
+    rows, columns = random.permutation(len(query)), random.permutation(len(gallery))
+    shuffled = given_similarity(similarity[np.ix_(rows, columns)])
+    plain = rank(given_similarity(similarity), query, gallery, fprs=(0.1,)).scores("p")
+    again = rank(shuffled, query.take(rows), gallery.take(columns), fprs=(0.1,)).scores("p")
+    assert again.named == pytest.approx(plain.named)
+    assert (again.n_queries, again.n_without_match) == (plain.n_queries, plain.n_without_match)
+
+
+@given(seed=st.integers(0, 9999), cut=st.integers(0, 7))
+def test_parts_of_the_queries_joined_are_the_whole(seed, cut):
+    similarity, query, gallery = random_problem(seed)
+    whole = rank(given_similarity(similarity), query, gallery)
+    rows = np.split(np.arange(len(query)), [cut])
+    joined = join([rank(given_similarity(similarity[r]), query.take(r), gallery) for r in rows])
+    assert split_ranks(joined) == split_ranks(whole)
+    assert joined.similarities.tolist() == whole.similarities.tolist()
+    assert join([whole]) is whole
+
+
+def test_thresholds_of_several_galleries_are_not_joined():
+    both = side([0, 0, 1])
+    ranking = rank(given_similarity(np.eye(3)), both, both, fprs=(0.1,))
+    with pytest.raises(ShapeError, match="2 rankings with thresholds cannot be one"):
+        join([ranking, ranking])
+
+
+def test_mean_and_deviation_over_draws():
+    made = [
+        Scores(
+            "p@1",
+            mAP=value,
+            mINP=0.5,
+            cmc={1: value / 2},
+            n_queries=9,
+            n_without_match=1,
+            tpr={0.01: value},
+        )
+        for value in (0.2, 0.4, 0.9)
+    ]
+    found = mean_scores(made)
+    assert found.named == pytest.approx({"mAP": 0.5, "mINP": 0.5, "R1": 0.25, "TPR@0.01": 0.5})
+    deviation = np.std([0.2, 0.4, 0.9], ddof=1)
+    expected = {"mAP": deviation, "mINP": 0, "R1": deviation / 2, "TPR@0.01": deviation}
+    assert found.spread == pytest.approx(expected)
+    assert (found.protocol, found.n_draws, found.n_queries, found.n_without_match) == ("p@1", 3, 9, 1)
+    assert mean_scores(made[:1]) is made[0]
 
 
 @pytest.mark.parametrize("memory", [1, 300])

@@ -61,7 +61,7 @@ def test_the_commands_run(photos, capsys):
         assert ended.value.code == (1 if nothing_sound else 0), printed
         scored += printed if words[1] == "evaluate" else ""
     assert "mAP" in scored
-    assert "[protocol cross-camera, " in scored
+    assert "[protocol cross-camera@1, " in scored
     assert Path("runs/photos/model.safetensors").is_file()
 
 

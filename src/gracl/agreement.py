@@ -1,7 +1,8 @@
 """Pseudo labels against the truth.
 
-Here an outlier is a group of its own: a method gains nothing by leaving an image out, and loses
-nothing by leaving out an image that has no partner.
+An outlier is a group of its own in ARI, AMI and the pairs: a method gains nothing by leaving an image
+out, and loses nothing by leaving out an image that has no partner. Purity and the number of clusters
+are of the clustered images alone, so neither may be read without the share of outliers.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ class Agreement:
     """Share of the pairs that belong together that were put together."""
     pair_f1: float
     n_clusters: int
+    """Clusters that hold an image of known identity; outliers are none."""
     n_identities: int
+    """Known identities, those among the outliers too."""
+    cluster_count_error: int
+    """Clusters found minus true identities: below 0 too few."""
+    relative_cluster_count_error: float
+    """The same as a share of the true identities, at least -1; 0 where none is known."""
 
 
 def compare_labels(labels: Labels, pids: NDArray[np.int64]) -> Agreement:
@@ -48,8 +55,8 @@ def compare_labels(labels: Labels, pids: NDArray[np.int64]) -> Agreement:
         pids: (N,) true identities as integers, negative where unknown.
 
     >>> scores = compare_labels(np.array([0, 0, 1, 1]), np.array([7, 7, 9, 9]))
-    >>> scores.ari, scores.purity, scores.pair_f1
-    (1.0, 1.0, 1.0)
+    >>> scores.ari, scores.purity, scores.pair_f1, scores.cluster_count_error
+    (1.0, 1.0, 1.0, 0)
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -64,6 +71,7 @@ def compare_labels(labels: Labels, pids: NDArray[np.int64]) -> Agreement:
     put = _pairs(np.bincount(labels[clustered]))
     belong = _pairs(np.unique(pids, return_counts=True)[1])
     alone = outliers_as_singletons(labels)
+    n_clusters, n_identities = len(np.unique(labels[clustered])), len(np.unique(pids))
     return Agreement(
         ari=float(adjusted_rand_score(pids, alone)),
         ami=adjusted_mutual_information(alone, pids),
@@ -71,8 +79,10 @@ def compare_labels(labels: Labels, pids: NDArray[np.int64]) -> Agreement:
         pair_precision=together / put if put else 0.0,
         pair_recall=together / belong if belong else 0.0,
         pair_f1=2 * together / (put + belong) if put + belong else 0.0,
-        n_clusters=len(np.unique(labels[clustered])),
-        n_identities=len(np.unique(pids)),
+        n_clusters=n_clusters,
+        n_identities=n_identities,
+        cluster_count_error=n_clusters - n_identities,
+        relative_cluster_count_error=(n_clusters - n_identities) / max(1, n_identities),
     )
 
 

@@ -37,6 +37,7 @@ from gracl.terminal import (
 
 if TYPE_CHECKING:
     from gracl.data.records import Dataset
+    from gracl.models.embedder import Embedder
     from gracl.runs import Run
     from gracl.training import Epoch
 
@@ -81,6 +82,12 @@ class Evaluate:
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    open_set: bool = False
+    """Score how well known individuals are told from new ones, instead."""
+    threshold: float | None = None
+    """With --open-set: similarity from which a query is known; found in the gallery if not given."""
+    answers: Path | None = None
+    """With --open-set: a CSV (image_id, identity) of what each query is taken for."""
     device: str = "auto"
     """The first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
     threads: int = 0
@@ -99,6 +106,9 @@ class Cluster:
     """A folder of images, a CSV file, or a data set in Market-1501's layout."""
     out: Path = Path("clusters.csv")
     """Where the cluster of each image is written."""
+    animalclef: Path | None = None
+    """Also write image_id, cluster as AnimalCLEF takes it, outliers as clusters of one. An image's id
+    is its file's name without the ending."""
     sweep: bool = False
     """Cluster with eps from 0.3 to 0.8; the CSV is that of the suggested one."""
     plot: Path | None = None
@@ -232,6 +242,7 @@ def train(command: Train) -> None:
 def cluster(command: Cluster) -> bool:
     """Cluster images by a run's model; whether the clusters can be used."""
     from gracl.data.readers import load_dataset
+    from gracl.openset import write_clusters
     from gracl.runs import Run, cluster_images, write_labels
     from gracl.sweep import draw_sweep, sweep_eps
     from gracl.training import choose_device, use_threads
@@ -284,6 +295,9 @@ def cluster(command: Cluster) -> bool:
         print_clusters(labels, found.records, dataset)
     write_labels(command.out, found.records, labels)
     console.print(f"the cluster of each image: {command.out}", soft_wrap=True)
+    if command.animalclef is not None:
+        write_clusters(command.animalclef, [r.path.stem for r in found.records], labels)
+        console.print(f"as AnimalCLEF takes it: {command.animalclef}", soft_wrap=True)
     return True
 
 
@@ -321,17 +335,41 @@ def evaluate(command: Evaluate) -> None:
     from gracl.runs import Run
     from gracl.training import choose_device, use_threads
 
+    if not command.open_set and (command.threshold, command.answers) != (None, None):
+        raise ConfigError("--threshold and --answers belong to --open-set; give that too")
     dataset = load_dataset(command.data)
     use_threads(command.threads)
     model = Run(command.run).model.to(choose_device(command.device))
+    if command.open_set:
+        _evaluate_open_set(command, model, dataset)
+        return
     scores = score(model, dataset, command.evaluate)
     if command.json:
-        print(json.dumps(asdict(scores)))
+        print(json.dumps({"data": dataset.name, **asdict(scores)}))
         return
-    console.print(str(scores), soft_wrap=True)
+    console.print(f"{dataset.name}: {scores}", soft_wrap=True)
     if dataset.tests_on_training_images:
         console.print("no query and gallery here: these images searched each other")
     print_notes(dataset)
+
+
+def _evaluate_open_set(command: Evaluate, model: Embedder, dataset: Dataset) -> None:
+    from gracl.evaluation import evaluate_open_set
+    from gracl.openset import write_answers
+
+    protocol = command.evaluate.protocol
+    scores, queries, given = evaluate_open_set(
+        model,
+        dataset,
+        protocol="any" if protocol == "auto" else protocol,
+        threshold=command.threshold,
+    )
+    if command.json:
+        print(json.dumps({"data": dataset.name, **asdict(scores)}))
+    else:
+        console.print(f"{dataset.name}: {scores}", soft_wrap=True)
+    if command.answers is not None:
+        write_answers(command.answers, [record.path.stem for record in queries], given)
 
 
 def profile(command: Profile) -> None:

@@ -204,8 +204,20 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Scoring."""
 
-    protocol: Literal["auto", "cross-camera", "date", "sequence", "any"] = "auto"
-    """What a match must differ in from its query; auto is the first that the data allows."""
+    protocol: Literal[
+        "auto",
+        "cross-camera",
+        "date",
+        "sequence",
+        "any",
+        "cuhk03-single-shot",
+        "vehicleid-10x",
+        "market1501+500k",
+    ] = "auto"
+    """What a match must differ in from its query, and what is drawn; auto is the first of cross-camera,
+    date, sequence and any that the data allows."""
+    tracklets: bool = False
+    """Sequences search sequences, each by the mean of its images' features."""
     rerank: bool = False
     """Re-rank by k-reciprocal neighbours."""
     rerank_k1: int = ranged(20, 1)

@@ -20,7 +20,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class Side:
 
     def __len__(self) -> int:
         return len(self.pids)
+
+    def take(self, rows: Codes) -> Side:
+        """The images at these places, in this order."""
+        scenes = None if self.scenes is None else self.scenes[rows]
+        return Side(self.pids[rows], self.images[rows], scenes)
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,9 @@ class Ranking:
         valid = self.has_match
         return np.diff(self.starts)[valid] / self.ranks[self.starts[1:][valid] - 1]
 
-    def scores(self, protocol: str, cmc_ranks: Sequence[int] = (1, 5, 10)) -> Scores:
+    def scores(self, protocol: str, cmc_ranks: Sequence[int] = (1, 5, 10), *, note: str = "") -> Scores:
         """The numbers of this ranking; `EvaluationError` if no query has a match."""
-        if not self.has_match.any():
-            raise EvaluationError(
-                f"none of {len(self.has_match)} queries has a valid match in the gallery under the "
-                f"protocol '{protocol}'. Check that query and gallery share identities, or use the "
-                "protocol 'any', which accepts every other image of the same identity"
-            )
+        require_match(self.has_match, protocol)
         return Scores(
             protocol=protocol,
             mAP=float(self.average_precision.mean()),
@@ -123,6 +123,7 @@ class Ranking:
             tpr=self.true_positive_rates,
             n_queries=len(self.has_match),
             n_without_match=int((~self.has_match).sum()),
+            note=note,
         )
 
 
@@ -131,22 +132,88 @@ class Scores:
     """Retrieval scores in [0, 1], over the queries that have a match, with their protocol."""
 
     protocol: str
+    """Its versioned name, and how the ranking was changed: "cross-camera@1 re-ranked"."""
     mAP: float  # noqa: N815 - the field writes it so
     mINP: float  # noqa: N815
     cmc: dict[int, float]
     """Share of queries whose first match stands at this rank or before."""
     n_queries: int
+    """Of the first draw, where there are more."""
     n_without_match: int
     """Queries that were not scored, because the gallery holds no valid match for them."""
     tpr: Mapping[float, float] = field(default_factory=dict)
     """By false positive rate: the share of matching pairs that one threshold accepts; see `Ranking`."""
+    n_draws: int = 1
+    """Draws of queries and gallery that the scores are the mean of."""
+    spread: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviation of each score over the draws (divisor n - 1), by the names of `named`."""
+    note: str = ""
+    """What a reader should know of how the protocol came about."""
+
+    @property
+    def named(self) -> dict[str, float]:
+        """Every score by the name that it is printed with: mAP, mINP, R1, TPR@0.01."""
+        return {
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            **{f"R{k}": share for k, share in self.cmc.items()},
+            **{f"TPR@{rate:g}": share for rate, share in self.tpr.items()},
+        }
 
     def __str__(self) -> str:
-        cells = [f"mAP {self.mAP:.1%}", f"mINP {self.mINP:.1%}"]
-        cells += [f"R{k} {share:.1%}" for k, share in self.cmc.items()]
-        cells += [f"TPR@{rate:g} {share:.1%}" for rate, share in self.tpr.items()]
-        missed = f", {self.n_without_match} without a match left out" if self.n_without_match else ""
-        return f"{'  '.join(cells)}  [protocol {self.protocol}, {self.n_queries} queries{missed}]"
+        cells = [
+            f"{name} {share:.1%}" + (f" ± {self.spread[name]:.1%}" if self.spread else "")
+            for name, share in self.named.items()
+        ]
+        about = [f"protocol {self.protocol}"]
+        about += [f"mean ± standard deviation of {self.n_draws} draws"] * (self.n_draws > 1)
+        about += [f"{self.n_queries} queries"]
+        about += [f"{self.n_without_match} without a match left out"] * (self.n_without_match > 0)
+        return f"{'  '.join(cells)}  [{', '.join(about)}{self.note and f'; {self.note}'}]"
+
+
+def mean_scores(draws: Sequence[Scores]) -> Scores:
+    """The mean of each score over repeated draws, with its standard deviation; one draw as it is.
+
+    >>> first = Scores("p", mAP=0.5, mINP=0.2, cmc={1: 0.4}, n_queries=9, n_without_match=1)
+    >>> print(mean_scores([first, replace(first, mAP=0.7)]))
+    mAP 60.0% ± 14.1%  mINP 20.0% ± 0.0%  R1 40.0% ± 0.0%
+    [protocol p, mean ± standard deviation of 2 draws, 9 queries, 1 without a match left out]
+    """
+    if len(draws) == 1:
+        return draws[0]
+    first = draws[0]
+    table = {name: [scores.named[name] for scores in draws] for name in first.named}
+    return replace(
+        first,
+        mAP=float(np.mean(table["mAP"])),
+        mINP=float(np.mean(table["mINP"])),
+        cmc={k: float(np.mean([scores.cmc[k] for scores in draws])) for k in first.cmc},
+        tpr={rate: float(np.mean([scores.tpr[rate] for scores in draws])) for rate in first.tpr},
+        n_draws=len(draws),
+        spread={name: float(np.std(values, ddof=1)) for name, values in table.items()},
+    )
+
+
+def join(rankings: Sequence[Ranking]) -> Ranking:
+    """The rankings of separate queries as one, query after query.
+
+    Raises:
+        ShapeError: several hold thresholds, which are those of one gallery.
+    """
+    if len(rankings) == 1:
+        return rankings[0]
+    if any(ranking.thresholds for ranking in rankings):
+        raise ShapeError(
+            f"{len(rankings)} rankings with thresholds cannot be one: each threshold belongs to "
+            "its own gallery. Rank without false positive rates"
+        )
+    counts = np.concatenate([np.diff(ranking.starts) for ranking in rankings])
+    return Ranking(
+        np.concatenate([ranking.ranks for ranking in rankings]),
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([ranking.similarities for ranking in rankings]),
+    )
 
 
 def rank(
@@ -210,6 +277,16 @@ def has_match(queries: Side, gallery: Side) -> NDArray[np.bool_]:
     valid = ~_is_junk(queries, gallery, rows, columns)
     found: NDArray[np.bool_] = np.bincount(rows[valid], minlength=len(queries)) > 0
     return found
+
+
+def require_match(has_match: NDArray[np.bool_], protocol: str) -> None:
+    """An `EvaluationError` that names the protocol, unless a query has a match."""
+    if not has_match.any():
+        raise EvaluationError(
+            f"none of {len(has_match)} queries has a valid match in the gallery under the protocol "
+            f"'{protocol}'. Check that query and gallery share identities, or use the protocol 'any', "
+            "which accepts every other image of the same identity"
+        )
 
 
 def junk(queries: Side, gallery: Side, rows: Codes) -> NDArray[np.bool_]:

@@ -131,7 +131,8 @@ def print_clusters(labels: Labels, records: Records, dataset: Dataset) -> None:
     if agreed is not None:
         console.print(
             f"against the known identities: ARI {agreed.ari:.1%}, AMI {agreed.ami:.1%}, purity "
-            f"{agreed.purity:.1%}, {agreed.n_identities} identities"
+            f"{agreed.purity:.1%}, {agreed.n_identities} identities "
+            f"({agreed.cluster_count_error:+d} clusters)"
         )
 
 
