@@ -28,12 +28,15 @@ def in_new_process(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = {
-    "": ["demo", "train", "evaluate", "data"],
+    "": ["demo", "train", "cluster", "evaluate", "profile", "data"],
     "demo": ["--identities", "--out", "--train.epochs"],
     "train": ["--recipe", "--settings", "--method.eps", "own-data"],
-    "evaluate": ["run's folder", "--protocol", "--json"],
-    "data": ["check", "draw"],
-    "data check": ["CSV file", "--json"],
+    "evaluate": ["run's folder", "--protocol", "--open-set", "--json"],
+    "profile": ["run's folder", "--json"],
+    "data": ["check", "convert", "split", "draw"],
+    "data check": ["as it was unpacked", "--layout", "--json"],
+    "data convert": ["OUT", "--size", "--image-format"],
+    "data split": ["--by", "--test-share", "--cutoff"],
     "data draw": ["new folder", "--identities", "--seed"],
 }
 
@@ -187,3 +190,35 @@ def test_demo_begins_a_drawing_again_that_was_interrupted(
     assert len(trained_on[0].train) == 2 * 2 * 4
     monkeypatch.setattr(synthetic, "draw_people", interrupted)
     assert run("demo", "--out", tmp_path) == 0  # a finished drawing is used again
+
+
+def test_a_data_set_is_converted_and_split_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for identity in "abcd":
+        for n in range(3):
+            save_image(tmp_path / "herd" / identity / f"{n}.png", 10 * ord(identity) + n)
+    assert run("data", "convert", tmp_path / "herd", tmp_path / "plain", "--image-format", "png") == 0
+    plain = load_dataset(tmp_path / "plain")
+    assert (plain.layout, len(plain.train)) == ("csv", 12)
+    assert sorted(plain.train.values("identity")) == sorted("abcd" * 3)
+    out = tmp_path / "split.csv"
+    assert run("data", "split", tmp_path / "plain", "--out", out, "--queries") == 0
+    assert "6 train, 2 query, 4 gallery" in capsys.readouterr().out
+    divided = load_dataset(out)
+    assert not set(divided.train.values("identity")) & set(divided.query.values("identity"))
+    assert run("data", "split", tmp_path / "plain", "--out", out, "--cutoff", "2024-01-01") == 2
+    assert "belong to --by date" in capsys.readouterr().err
+
+
+def test_a_data_set_can_be_read_in_the_way_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("bounding_box_train", "query", "bounding_box_test"):
+        save_image(tmp_path / split / "0007_c2_a.png", len(split))
+    assert run("data", "check", tmp_path) == 0
+    assert "read as market-style" in capsys.readouterr().out
+    assert run("data", "check", tmp_path, "--layout", "folder") == 1  # a query is nothing to train on
+    assert "read as folder" in capsys.readouterr().out
+    assert run("data", "check", tmp_path, "--layout", "market1502") == 2
+    assert "did you mean 'market1501'" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import save_image
 from gracl import cli
 from gracl.config import Config
 from gracl.data.readers import load_dataset
@@ -211,3 +212,45 @@ def test_what_was_left_out_is_said(
     said = capsys.readouterr().out
     assert "k1 is 60 and there are 80 images" in said
     assert "only the training images are clustered" in said
+
+
+def test_clusters_can_be_written_as_animalclef_takes_them(
+    people: Path, finished: Path, tmp_path: Path
+) -> None:
+    words = ("--out", tmp_path / "c.csv", "--animalclef", tmp_path / "a.csv")
+    assert run("cluster", finished, people, *words) == 0
+    with (tmp_path / "a.csv").open(newline="") as lines:
+        given = {row["image_id"]: row["cluster"] for row in csv.DictReader(lines)}
+    clusters = {Path(path).stem: number for path, number in read(tmp_path / "c.csv").items()}
+    assert given.keys() == clusters.keys()
+    outliers = [name for name, number in clusters.items() if number == -1]
+    assert len({given[name] for name in outliers}) == len(outliers)
+    together = {}
+    for name, number in clusters.items():
+        if number >= 0:
+            together.setdefault(number, set()).add(given[name])
+    assert all(len(names) == 1 for names in together.values())
+
+
+def test_open_set_scores_and_answers_come_from_the_command_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of four individuals stand in the gallery."""
+    for split, identities in (("gallery", "ab"), ("query", "abcd")):
+        for n, identity in enumerate(identities):
+            for copy in range(2):
+                seed = 100 * ord(identity) + copy + 10 * (split == "query")
+                save_image(tmp_path / "herd" / split / identity / f"{split}{n}{copy}.png", seed)
+    words = ("evaluate", finished, tmp_path / "herd", "--open-set", "--threads", 1)
+    assert run(*words, "--answers", tmp_path / "answers.csv") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"herd: BAKS [\d.]+%  BAUS [\d.]+%", said)
+    assert "4 queries of known individuals, 4 of new ones" in said
+    with (tmp_path / "answers.csv").open(newline="") as lines:
+        given = {row["image_id"]: row["identity"] for row in csv.DictReader(lines)}
+    assert len(given) == 8
+    assert set(given.values()) <= {"a", "b", "new_individual"}
+    assert run(*words, "--threshold", -1.0, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["baus"] == 0
+    assert run("evaluate", finished, tmp_path / "herd", "--threshold", 0.5) == 2
+    assert "give that too" in capsys.readouterr().err

@@ -321,7 +321,7 @@ def test_missing_path_with_nothing_like_it_says_no_more(tmp_path: Path) -> None:
 
 def test_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg is a file; expected a folder of images or a \.csv"):
+    with pytest.raises(DataError, match=r"a\.jpg is a file; expected a folder of images, or a \.csv"):
         load_dataset(tmp_path / "a.jpg")
 
 

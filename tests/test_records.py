@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gracl.data import protocols
-from gracl.data.records import Box, Dataset, Record, Records, codes, split_by_identity
-from gracl.errors import DataError, EvaluationError
+from gracl.data.records import Box, Dataset, Record, Records, codes
+from gracl.errors import EvaluationError
 from gracl.metrics import has_match
 
 
@@ -83,55 +83,6 @@ def test_test_part_falls_back_to_the_training_images() -> None:
     held_out = Dataset("x", Path(), "csv", train=records[:1], query=records[:1], gallery=records[1:])
     assert not held_out.tests_on_training_images
     assert held_out.test == (records[:1], records[1:])
-
-
-# -- held-out identities --------------------------------------------------------------------------
-
-
-def ten_people() -> Dataset:
-    return dataset_of(people(*((str(n % 10), "a") for n in range(30)), (None, "a")))
-
-
-def test_split_puts_no_identity_on_both_sides_and_loses_no_image() -> None:
-    dataset = ten_people()
-    split = split_by_identity(dataset, test_share=0.3, seed=1)
-    train, test = (set(side.values("identity")) for side in (split.train, split.query))
-    assert not train & test
-    assert len(test) == 3
-    assert split.query == split.gallery
-    assert {*split.train, *split.query} == set(dataset.train)
-    assert not split.tests_on_training_images
-
-
-def test_split_leaves_unknown_identities_in_training() -> None:
-    split = split_by_identity(ten_people(), test_share=0.9)
-    assert None in split.train.values("identity")
-    assert None not in split.query.values("identity")
-
-
-def test_split_follows_its_seed_and_says_so() -> None:
-    dataset = ten_people()
-    drawn = [split_by_identity(dataset, seed=seed).query for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
-    assert split_by_identity(dataset, seed=7).notes == ("5 of 10 identities drawn for test, seed=7",)
-
-
-def test_split_does_not_depend_on_the_order_of_the_images() -> None:
-    dataset = ten_people()
-    turned = dataset_of(dataset.train[::-1])
-    assert set(split_by_identity(dataset).query) == set(split_by_identity(turned).query)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.99, 1.0, 2.0, -1.0])
-def test_split_refuses_to_leave_a_side_empty(share: float) -> None:
-    with pytest.raises(DataError, match="At least one must stand on either side"):
-        split_by_identity(ten_people(), test_share=share)
-
-
-def test_split_of_unlabelled_images_is_refused() -> None:
-    with pytest.raises(DataError, match="has 0 identities"):
-        split_by_identity(dataset_of(people((None, "a"), (None, "b"))))
 
 
 # -- protocols ------------------------------------------------------------------------------------

@@ -29,20 +29,30 @@ _HOMES = {
     "check_dataset": "gracl.data.check",
     "cluster": "gracl.clustering",
     "compare_labels": "gracl.agreement",
+    "convert_dataset": "gracl.data.convert",
     "draw_people": "gracl.data.synthetic",
+    "draw_queries": "gracl.data.splits",
     "evaluate": "gracl.evaluation",
+    "evaluate_open_set": "gracl.evaluation",
     "expand_queries": "gracl.rerank",
     "extract": "gracl.extraction",
     "fit": "gracl.training",
+    "from_dataframe": "gracl.data.tables",
+    "from_huggingface": "gracl.data.huggingface",
     "jaccard_distance": "gracl.jaccard",
     "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
     "load_model": "gracl.runs",
     "open_store": "gracl.data.store",
+    "read_coco": "gracl.data.boxes",
     "read_links": "gracl.data.pairs",
-    "split_by_identity": "gracl.data.records",
+    "read_megadetector": "gracl.data.boxes",
+    "split_by_burst": "gracl.data.splits",
+    "split_by_date": "gracl.data.splits",
+    "split_by_identity": "gracl.data.splits",
     "sweep_eps": "gracl.sweep",
     "train": "gracl.runs",
+    "write_split": "gracl.data.splits",
 }
 """The public surface and where each name lives. Imported on first use: torch alone takes seconds."""
 
@@ -65,19 +75,29 @@ if TYPE_CHECKING:
     from gracl.clustering import OUTLIER as OUTLIER
     from gracl.clustering import cluster as cluster
     from gracl.config import Config as Config
+    from gracl.data.boxes import read_coco as read_coco
+    from gracl.data.boxes import read_megadetector as read_megadetector
     from gracl.data.check import check_dataset as check_dataset
+    from gracl.data.convert import convert_dataset as convert_dataset
+    from gracl.data.huggingface import from_huggingface as from_huggingface
     from gracl.data.pairs import read_links as read_links
     from gracl.data.readers import load_dataset as load_dataset
     from gracl.data.records import Dataset as Dataset
     from gracl.data.records import Record as Record
     from gracl.data.records import Records as Records
-    from gracl.data.records import split_by_identity as split_by_identity
     from gracl.data.sampler import ClusterSampler as ClusterSampler
+    from gracl.data.splits import draw_queries as draw_queries
+    from gracl.data.splits import split_by_burst as split_by_burst
+    from gracl.data.splits import split_by_date as split_by_date
+    from gracl.data.splits import split_by_identity as split_by_identity
+    from gracl.data.splits import write_split as write_split
     from gracl.data.store import ImageStore as ImageStore
     from gracl.data.store import open_store as open_store
     from gracl.data.synthetic import draw_people as draw_people
+    from gracl.data.tables import from_dataframe as from_dataframe
     from gracl.errors import GraclError as GraclError
     from gracl.evaluation import evaluate as evaluate
+    from gracl.evaluation import evaluate_open_set as evaluate_open_set
     from gracl.extraction import extract as extract
     from gracl.jaccard import jaccard_distance as jaccard_distance
     from gracl.links import Links as Links

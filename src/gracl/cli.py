@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import tyro
 from rich.text import Text
@@ -43,6 +43,19 @@ if TYPE_CHECKING:
 
 Flat = tyro.conf.arg(name="")
 """Takes a level of names away: --method.eps, not --config.method.eps."""
+Images = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(
+        metavar="DATA",
+        help="A folder of images, a table, boxes as JSON, or a published data set as it was unpacked.",
+    ),
+]
+LayoutName = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="How to read DATA, where there are several ways: market1501, msmt17-v2-train, ..."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,7 @@ class Demo:
 class Train:
     """Train GRACL on unlabelled images; the same command continues after any interruption."""
 
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    data: Images
     out: Path | None = None
     """The run's folder; runs/<data>-<recipe> if not given."""
     links: Path | None = None
@@ -71,6 +83,7 @@ class Train:
     settings: Path | None = None
     """A YAML file of settings over the recipe's; a recipe that it names takes the other's place."""
     config: Annotated[Config, Flat] = field(default_factory=Config)
+    layout: LayoutName = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +92,7 @@ class Evaluate:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run's folder."""
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    data: Images
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
     open_set: bool = False
     """Score how well known individuals are told from new ones, instead."""
@@ -94,6 +106,7 @@ class Evaluate:
     """CPU threads; 0 is as many as there are cores."""
     json: bool = False
     """Print JSON."""
+    layout: LayoutName = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,7 @@ class Cluster:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run's folder."""
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    data: Images
     out: Path = Path("clusters.csv")
     """Where the cluster of each image is written."""
     animalclef: Path | None = None
@@ -127,6 +139,7 @@ class Cluster:
     """The first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
     threads: int = 0
     """CPU threads; 0 is as many as there are cores."""
+    layout: LayoutName = None
 
 
 @dataclass(frozen=True)
@@ -143,10 +156,10 @@ class Profile:
 class Check:
     """Read every image of a data set and say what is there, what is wrong, what can be scored."""
 
-    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """A folder of images, a CSV file, or a data set in Market-1501's layout."""
+    data: Images
     json: bool = False
     """Print JSON."""
+    layout: LayoutName = None
 
 
 @dataclass(frozen=True)
@@ -168,11 +181,56 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Write a data set as plain image files and one table: boxes cut out, pictures upright."""
+
+    data: Images
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """A new folder, or an empty one."""
+    size: tuple[int, int] | None = None
+    """Height and width to resize images to; their own if not given."""
+    image_format: Literal["jpeg", "png"] = "jpeg"
+    """jpeg at quality 95, or png, which loses nothing."""
+    layout: LayoutName = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Divide the training images of a data set into training and test, as a CSV."""
+
+    data: Images
+    out: Path
+    """The CSV to write; it can be given wherever a data set is asked for."""
+    by: Literal["identity", "date", "burst"] = "identity"
+    """What is kept whole: identities; days, later ones to the test; bursts of nearly the same image."""
+    test_share: float = 0.5
+    """Share of the identities, the dated images, or the images that becomes the test part."""
+    seed: int = 0
+    """Of everything drawn."""
+    cutoff: str | None = None
+    """With --by date: the first day of the test part, in place of the share."""
+    per_identity: bool = False
+    """With --by date: the last days of each identity."""
+    near: float = 0.95
+    """With --by burst: correlation from which images are nearly the same; 0: sequences alone."""
+    apart: bool = False
+    """With --by burst: keep each identity on one side, too."""
+    queries: bool = False
+    """Draw one query for each identity and camera (date, sequence); the others are the gallery."""
+    query_share: float | None = None
+    """Draw this share of each identity's test images as queries instead."""
+    layout: LayoutName = None
+
+
+@dataclass(frozen=True)
 class Data:
-    """Look at a data set, or draw one."""
+    """Look at a data set, convert it, split it, or draw one."""
 
     what: Annotated[
-        Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Draw, tyro.conf.subcommand("draw")],
+        Annotated[Check, tyro.conf.subcommand("check")]
+        | Annotated[Convert, tyro.conf.subcommand("convert")]
+        | Annotated[Split, tyro.conf.subcommand("split")]
+        | Annotated[Draw, tyro.conf.subcommand("draw")],
         Flat,
     ]
 
@@ -232,16 +290,14 @@ def demo(command: Demo) -> None:
 
 def train(command: Train) -> None:
     """Train, then say what came of it."""
-    from gracl.data.readers import load_dataset
 
-    dataset = load_dataset(command.data)
+    dataset = _load(command)
     out = command.out or Path("runs") / f"{dataset.name}-{command.recipe}"
     _train(command.config, dataset, out, command.links)
 
 
 def cluster(command: Cluster) -> bool:
     """Cluster images by a run's model; whether the clusters can be used."""
-    from gracl.data.readers import load_dataset
     from gracl.openset import write_clusters
     from gracl.runs import Run, cluster_images, write_labels
     from gracl.sweep import draw_sweep, sweep_eps
@@ -253,7 +309,7 @@ def cluster(command: Cluster) -> bool:
     given = {name: value for name, value in settings.items() if value is not None}
     config = run.config.replace({"method": given})
     _require_sound(command, config)
-    dataset = load_dataset(command.data)
+    dataset = _load(command)
     print_notes(dataset)
     if len(dataset.query) or len(dataset.gallery):
         console.print("only the training images are clustered, not query and gallery")
@@ -330,14 +386,13 @@ def _require_sound(command: Cluster, config: Config) -> None:
 
 def evaluate(command: Evaluate) -> None:
     """Score a run's model."""
-    from gracl.data.readers import load_dataset
     from gracl.evaluation import evaluate as score
     from gracl.runs import Run
     from gracl.training import choose_device, use_threads
 
     if not command.open_set and (command.threshold, command.answers) != (None, None):
         raise ConfigError("--threshold and --answers belong to --open-set; give that too")
-    dataset = load_dataset(command.data)
+    dataset = _load(command)
     use_threads(command.threads)
     model = Run(command.run).model.to(choose_device(command.device))
     if command.open_set:
@@ -387,9 +442,8 @@ def profile(command: Profile) -> None:
 def check(command: Check) -> bool:
     """Print what a data set holds; whether it can be trained on."""
     from gracl.data.check import check_dataset
-    from gracl.data.readers import load_dataset
 
-    dataset = load_dataset(command.data)
+    dataset = _load(command)
     with Bars() as bars:
         report = check_dataset(dataset, lambda done, total: bars("read", done, total))
     if command.json:
@@ -397,6 +451,56 @@ def check(command: Check) -> bool:
     else:
         print_report(report)
     return report.usable
+
+
+def convert(command: Convert) -> None:
+    """Write a data set as plain files."""
+    from gracl.data.convert import convert_dataset
+
+    dataset = _load(command)
+    with Bars() as bars:
+        done = convert_dataset(
+            dataset,
+            command.out,
+            size=command.size,
+            image_format=command.image_format,
+            progress=lambda done, total: bars("convert", done, total),
+        )
+    console.print(str(done), soft_wrap=True)
+
+
+def split(command: Split) -> None:
+    """Divide a data set, and write that down."""
+    from gracl.data import splits
+
+    if command.by != "date" and (command.cutoff is not None or command.per_identity):
+        raise ConfigError("--cutoff and --per-identity belong to --by date")
+    if command.by != "burst" and command.apart:
+        raise ConfigError("--apart belongs to --by burst; --by identity keeps identities apart anyway")
+    dataset = _load(command)
+    share, seed = command.test_share, command.seed
+    if command.by == "identity":
+        divided = splits.split_by_identity(dataset, test_share=share, seed=seed)
+    elif command.by == "date":
+        divided = splits.split_by_date(
+            dataset, cutoff=command.cutoff, test_share=share, per_identity=command.per_identity
+        )
+    else:
+        with Bars() as bars:
+            divided = splits.split_by_burst(
+                dataset,
+                test_share=share,
+                seed=seed,
+                near=command.near or None,
+                by_identity=command.apart,
+                progress=lambda done, total: bars("read", done, total),
+            )
+    if command.queries or command.query_share is not None:
+        divided = splits.draw_queries(divided, share=command.query_share, seed=seed)
+    splits.write_split(divided, command.out)
+    sizes = f"{len(divided.train)} train, {len(divided.query)} query, {len(divided.gallery)} gallery"
+    console.print(f"{command.out}: {sizes}", soft_wrap=True)
+    print_notes(divided)
 
 
 def draw(command: Draw) -> None:
@@ -410,6 +514,14 @@ def draw(command: Draw) -> None:
     console.print(f"drawn into {folder}", soft_wrap=True)
 
 
+def _load(command: Train | Evaluate | Cluster | Check | Convert | Split) -> Dataset:
+    from gracl.data.readers import load_dataset
+
+    if command.layout is None:
+        return load_dataset(command.data)
+    return load_dataset(command.layout, root=command.data)
+
+
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Demo: demo,
     Train: train,
@@ -417,6 +529,8 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Evaluate: evaluate,
     Profile: profile,
     Check: check,
+    Convert: convert,
+    Split: split,
     Draw: draw,
 }
 

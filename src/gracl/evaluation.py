@@ -55,6 +55,8 @@ def evaluate(
         DataError: for tracklets, a sequence of two identities or cameras.
     """
     settings = settings or EvaluateConfig()
+    if settings.protocol == "auto" and dataset.protocol in protocols.BENCHMARKS:
+        settings = dataclasses.replace(settings, protocol=dataset.protocol)  # type: ignore[arg-type]
     query, gallery = _identified(dataset, model.size, on_bad)
     sets = [query] if gallery is query else [query, gallery]
     if settings.tracklets and not all(images.records.has("sequence") for images in sets):

@@ -231,25 +231,4 @@ def print_profile(found: profiling.Profile) -> None:
 
 def print_report(report: Report) -> None:
     """What `gracl data check` found."""
-    table = Table(title=f"read as {report.layout}")
-    columns = ("split", "images", "identities", "no identity", "cameras", "images per identity")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, split in report.splits.items():
-        if split.images:
-            low, median, high = split.images_per_identity
-            spread = f"{low} - {median:g} - {high}" if split.identities else "-"
-            numbers = (split.images, split.identities, split.without_identity, split.cameras)
-            table.add_row(name, *map(str, numbers), spread)
-    console.print(table)
-    for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    possible = {name: n for name, n in report.queries_by_protocol.items() if n}
-    listed = ", ".join(f"{name} ({n} queries)" for name, n in possible.items())
-    console.print(f"can be scored under: {listed or 'nothing; no identity is seen twice'}")
-    for problem in report.problems[:50]:
-        console.print(Text(f"problem: {problem.path}: {problem.reason}"), soft_wrap=True)
-    if len(report.problems) > 50:
-        console.print(f"... and {len(report.problems) - 50} more; --json lists all")
-    verdict = "usable" if report.usable else "not usable: nothing to train on"
-    console.print(f"{len(report.problems)} problems; {verdict}")
+    console.print(Text(str(report)), soft_wrap=True)

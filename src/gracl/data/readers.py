@@ -1,120 +1,338 @@
-"""From what lies on disk to a `Dataset`: Market-1501's layout, a CSV, or any folder of images.
+"""From what lies on disk to a `Dataset`: a published set, a CSV, or any folder of images.
 
 Nothing is ever written into a user's folder, and identities are always text.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from gracl.data.parts import SPLITS, Parts, existing, images_below
+from gracl.data.boxes import read_boxes, read_coco, read_megadetector
+from gracl.data.huggingface import from_huggingface
+from gracl.data.layouts import LAYOUTS, Layout, Source, by_name
+from gracl.data.parts import SPLITS, Parts, Tree, existing
 from gracl.data.records import Dataset, Problem, Record
 from gracl.data.tables import TABLE, read_csv
 from gracl.errors import DataError, did_you_mean
 
-MARKET_FOLDERS = {
-    "train": "bounding_box_train",
-    "query": "query",
-    "gallery": "bounding_box_test",
-}
-MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
-"""Identity and camera, matched at the start of the file *name*: a parent folder such as run3_c2
-must not become an identity."""
+WRAPPERS = 2
+"""How many folders a published set may be wrapped in, below the folder that was given."""
 
 
 def load_dataset(name: str | Path, root: str | Path | None = None) -> Dataset:
     """Reads a data set.
 
     Args:
-        name: a folder, a CSV file, or the name of a layout ("market1501", "csv", "folder").
-        root: where a named layout lies; any wrapper folder around it is looked through.
+        name: a folder or a file, told by what it holds, or the name of a layout: one of
+            `gracl.data.layouts.LAYOUTS` such as "market1501" or "msmt17-v2", or one of `READERS`.
+        root: where a named layout lies; up to two wrapper folders around it are looked through.
 
-    Three layouts are recognised, in this order:
+    What a folder holds is told in this order:
 
-    * **market1501**: `bounding_box_train`, `query` and `bounding_box_test`; identity and camera
-      from names such as `0002_c1s1_000451_03.jpg`. Identity -1 is left out, 0 is a distractor.
+    * **a published set** by its folders and lists: Market-1501, DukeMTMC-reID, MSMT17 (V1, V2,
+      re-packed), PersonX, VeRi-776, VehicleID, CUHK03-NP, MARS, or one's own images in Market-1501's
+      three folders ("market-style"). Those that share their folders are told apart by names of files,
+      then by names of folders. `Dataset.notes` says what was chosen, and how its size differs from
+      the published one. Identities are text as written; junk (-1) is left out.
     * **csv**: a file (or a folder with `metadata.csv`) with the column `path`, relative to the
       file, and optionally identity, camera, split (train, query, gallery or test), date, sequence,
-      and a crop box x, y, w, h in pixels. Further columns are left alone.
+      and a crop box x, y, w, h in pixels. Further columns are left alone. It goes before a published
+      set that lies deeper.
+    * **coco**, **megadetector**: a .json file of boxes, see `gracl.read_coco`; **huggingface**: a
+      .parquet file, or a folder of such or with `metadata.jsonl`, see `gracl.from_huggingface`.
     * **folder**: any tree of images. Folders named train, query, gallery or test at its top are
       splits; within, images that lie in folders take the nearest folder's name as identity.
 
     Images of the split `test` are query and gallery at once: each searches all others.
 
     Raises:
-        DataError: nothing there, no image, an unknown column or split.
+        DataError: nothing there, no image, several sets, an unknown layout, column or split.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as top:
+    ...     for split in ("bounding_box_train", "query", "bounding_box_test"):
+    ...         (Path(top) / "mine" / split).mkdir(parents=True)
+    ...         (Path(top) / "mine" / split / "0007_c2_a.jpg").touch()
+    ...     dataset = load_dataset(top)
+    >>> dataset.layout, dataset.name, dataset.train[0].identity, dataset.train[0].camera
+    ('market-style', 'mine', '0007', '2')
     """
-    if root is None and (str(name) not in READERS or Path(name).exists()):
-        return _recognise(Path(name).expanduser())
-    if str(name) not in READERS:
-        raise DataError(f"no layout is called '{name}': {did_you_mean(str(name), READERS)}")
+    if root is None and (str(name) not in _known() or Path(name).exists()):
+        return _recognise(existing(Path(name).expanduser()))
+    if str(name) not in _known():
+        raise DataError(f"no layout is called '{name}': {did_you_mean(str(name), _known())}")
     if root is None:
         raise DataError(f"layout '{name}' needs to know where it lies: give root=FOLDER")
-    return READERS[str(name)](existing(Path(root).expanduser()))
+    place = existing(Path(root).expanduser())
+    layout = by_name(str(name))
+    if layout is None:
+        return READERS[str(name)](place)
+    return _read_named(layout, place)
 
 
-def _recognise(path: Path) -> Dataset:
-    path = existing(path)
-    if path.is_file():
-        if path.suffix.lower() == ".csv":
-            return read_csv(path)
-        raise DataError(f"{path} is a file; expected a folder of images or a .csv table")
-    if _market_root(path) is not None:
-        return read_market(path)
-    if (path / TABLE).is_file():
-        return read_csv(path)
-    return read_folder(path)
-
-
-def read_market(root: Path) -> Dataset:
-    """Market-1501's three folders, in `root` or in a folder within it."""
-    found = _market_root(root)
-    if found is None:
-        raise DataError(
-            f"no folder below {root} holds {', '.join(MARKET_FOLDERS.values())}. Give the folder "
-            "that holds them, or use the layout 'folder'"
-        )
-    parts = Parts()
-    for split, folder in MARKET_FOLDERS.items():
-        for path in images_below(found / folder, parts.problems):
-            match = MARKET_NAME.match(path.name)
-            if match is None:
-                parts.problems.append(Problem(path, "name is not <identity>_c<camera>..."))
-            elif match[1] != "-1":  # -1 marks the detector's junk, which every protocol leaves out
-                parts.add(split, Record(path, identity=match[1], camera=match[2]))
-    return parts.dataset(found.name, found, "market1501")
-
-
-def read_folder(root: Path) -> Dataset:
+def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
     """Any tree of images; see `load_dataset` for what its folders mean."""
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder of images")
-    tops = {p.name.lower(): p for p in root.iterdir() if p.is_dir() and p.name.lower() in SPLITS}
+    tree = tree or Tree()
+    splits = [(top.name.lower(), top) for top in tree.folders(root) if top.name.lower() in SPLITS]
     parts = Parts()
-    for split, top in sorted(tops.items()) or [("train", root)]:
-        for path in images_below(top, parts.problems):
-            identity = path.parent.name if path.parent != top else None
-            parts.add(split, Record(path, identity=identity))
+    for split, top in splits or [("train", root)]:
+        images = tree.images(top)
+        parts.problems += images.problems
+        for inner, path in images.found:
+            parts.add(split, Record(path, identity=path.parent.name if "/" in inner else None))
     if parts.train and any(r.identity is not None for r in parts.train):
         parts.notes.append("identities are the names of the folders that images lie in")
     return parts.dataset(root.name, root, "folder")
 
 
 READERS: dict[str, Callable[[Path], Dataset]] = {
-    "market1501": read_market,
+    "coco": read_coco,
     "csv": read_csv,
     "folder": read_folder,
+    "huggingface": from_huggingface,
+    "megadetector": read_megadetector,
 }
+"""What is read by other means than the table of layouts."""
 
 
-def _market_root(root: Path) -> Path | None:
-    """The folder with Market's three folders: this one, or one at most two levels below it."""
-    for depth in ("", "*", "*/*"):
-        for folder in sorted(root.glob(depth)) if depth else [root]:
-            if "__MACOSX" in folder.parts:
-                continue
-            if all((folder / name).is_dir() for name in MARKET_FOLDERS.values()):
-                return folder
-    return None
+def _known() -> list[str]:
+    return [*(layout.name for layout in LAYOUTS), *READERS]
+
+
+# -- which set is it? -----------------------------------------------------------------------------
+
+
+class Fit(NamedTuple):
+    """A layout, and a folder that holds all that it needs."""
+
+    layout: Layout
+    root: Path
+
+
+def _recognise(path: Path) -> Dataset:
+    if path.is_file():
+        if path.suffix.lower() == ".csv":
+            return read_csv(path)
+        if path.suffix.lower() == ".json":
+            return read_boxes(path)
+        if path.suffix.lower() == ".parquet":
+            return from_huggingface(path)
+        raise DataError(
+            f"{path} is a file; expected a folder of images, or a .csv, .json or .parquet file"
+        )
+    tree = Tree()
+    fits = _nearest(path, tree, lambda root: _likely(root, path, tree))
+    if tree.find(path, TABLE) is not None and not any(fit.root == path for fit in fits):
+        return read_csv(path)
+    if not fits and _is_huggingface(path):
+        return from_huggingface(path)
+    return _read(_one(fits, path), tree) if fits else read_folder(path, tree)
+
+
+def _is_huggingface(path: Path) -> bool:
+    folders = (path, path / "data")
+    return (path / "metadata.jsonl").is_file() or any(next(f.glob("*.parquet"), None) for f in folders)
+
+
+def _read_named(layout: Layout, path: Path) -> Dataset:
+    tree = Tree()
+    fits = _nearest(path, tree, lambda root: [Fit(layout, root)] if _fits(layout, root, tree) else [])
+    if not fits:
+        needed = ", ".join(dict.fromkeys(_needed(layout)))
+        name = f" and is called {' or '.join(layout.root_names)}" if layout.root_names else ""
+        raise DataError(
+            f"no folder below {path} holds {needed}{name}, as {layout.family} does. Give the folder "
+            "that holds them, or use the layout 'folder'"
+        )
+    if len(fits) > 1:  # of several that it fits, those that speak for it
+        fits = [fit for fit in fits if fit in _likely(fit.root, path, tree)] or fits
+    return _read(_one(fits, path), tree)
+
+
+def _nearest(top: Path, tree: Tree, fits: Callable[[Path], list[Fit]]) -> list[Fit]:
+    """All fits as near to the top as there is any."""
+    level = [top]
+    for _ in range(WRAPPERS + 1):
+        if found := [fit for root in level for fit in fits(root)]:
+            return found
+        level = [inner for folder in level for inner in tree.folders(folder)]
+    return []
+
+
+def _needed(layout: Layout) -> list[str]:
+    sources = layout.sources
+    return [s.folder for s in sources] + [s.listing for s in sources if s.listing is not None]
+
+
+def _fits(layout: Layout, root: Path, tree: Tree) -> bool:
+    return all(tree.find(root, inner) is not None for inner in _needed(layout)) and (
+        not layout.root_names or root.absolute().name.lower() in layout.root_names
+    )
+
+
+def _likely(root: Path, top: Path, tree: Tree) -> list[Fit]:
+    """Of layouts that fit here those that file names speak for, or else names of folders, or else
+    those that need no such word.
+    """
+    fits = [Fit(layout, root) for layout in LAYOUTS if _fits(layout, root, tree)]
+    folders = "/".join((top.absolute().name, *root.relative_to(top).parts)).lower()
+    by_files = [fit for fit in fits if _files_speak(fit, tree)]
+    by_folders = [
+        fit
+        for fit in fits
+        if fit.layout.root_names
+        or (fit.layout.folder_names is not None and fit.layout.folder_names.search(folders))
+    ]
+    mute = [fit for fit in fits if not (fit.layout.file_names or fit.layout.folder_names)]
+    return by_files or by_folders or mute
+
+
+def _files_speak(fit: Fit, tree: Tree) -> bool:
+    pattern = fit.layout.file_names
+    folder = tree.find(fit.root, fit.layout.sources[0].folder)
+    if pattern is None or folder is None:
+        return False
+    found = tree.images(folder).found
+    sample = found[:: len(found) // 1000 + 1]
+    speaking = sum(pattern.match(path.name) is not None for _, path in sample)
+    return bool(found) and 2 * speaking >= len(sample)
+
+
+def _one(fits: list[Fit], top: Path) -> Fit:
+    """The first, or a `DataError` that names all if they are not the same files."""
+    if len({(fit.root.resolve(), fit.layout.family) for fit in fits}) > 1:
+        choices = "; ".join(f'load_dataset("{fit.layout.name}", root="{fit.root}")' for fit in fits)
+        raise DataError(
+            f"{top} may be read as {' or as '.join(fit.layout.name for fit in fits)}, which are never "
+            f"mixed. Give the folder of one, or say which: {choices}"
+        )
+    return fits[0]
+
+
+# -- reading it -----------------------------------------------------------------------------------
+
+
+def _read(fit: Fit, tree: Tree) -> Dataset:
+    """Reads a published set as its row in the table says."""
+    layout, root = fit
+    parts = Parts(notes=[*layout.notices, *_beside(fit, tree)])
+    queries = _queries(fit, parts)
+    folders = {source.folder: tree.find(root, source.folder) or root for source in layout.sources}
+    for folder in folders.values():
+        parts.problems += tree.images(folder).problems
+    for source in layout.sources:
+        images = tree.images(folders[source.folder])
+        rows = images.found if source.listing is None else _listed(source, fit, tree, parts.problems)
+        for told, path in rows:
+            record = _record(path, None if source.listing is None else told, source, layout)
+            if isinstance(record, Problem):
+                parts.problems.append(record)
+            elif record.identity not in layout.dropped:
+                parts.add(_split(record, source, layout, queries), record)
+    differences = _differences(parts, layout)
+    parts.notes += differences
+    title = f"{layout.title}-altered" if differences else layout.title
+    return parts.dataset(title or root.name, root, layout.name, protocol=layout.protocol)
+
+
+def _record(path: Path, identity: str | None, source: Source, layout: Layout) -> Record | Problem:
+    match = source.name.pattern.match(path.name)
+    if match is None:
+        return Problem(path, f"name is not {source.name.shape}")
+    told = match.groupdict()
+    camera = told.get("camera")
+    if layout.cameras and camera is not None:
+        if camera not in layout.cameras:
+            known = ", ".join(layout.cameras)
+            return Problem(path, f"camera {camera} is none of {layout.title}'s: {known}")
+        camera = layout.cameras[camera]
+    who = layout.distractor if source.distractors else identity or told["identity"]
+    return Record(path, f"{source.prefix}{who}", camera, sequence=told.get("sequence"))
+
+
+def _split(record: Record, source: Source, layout: Layout, queries: frozenset[str] | None) -> str:
+    if source.split != "test":
+        return source.split
+    if queries is not None:
+        return "query" if record.path.name in queries else "gallery"
+    return "gallery" if record.identity == layout.distractor else "test"
+
+
+def _listed(
+    source: Source, fit: Fit, tree: Tree, problems: list[Problem]
+) -> Iterator[tuple[str, Path]]:
+    """Identity and path of each image in a list; what the list names in vain is a problem."""
+    folder = tree.find(fit.root, source.folder) or fit.root
+    table = tree.find(fit.root, source.listing or "") or fit.root
+    found = tree.images(folder).found
+    paths = {inner.rpartition(".")[0]: path for inner, path in found} | dict(found)
+    try:
+        lines = table.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{table} cannot be read: {error.strerror}. {fit.layout.title} needs it"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        fields = line.replace("\\", "/").rsplit(maxsplit=1)  # a name may have spaces
+        if len(fields) == 1:
+            problems.append(Problem(table, f"line {number} is not <image> <identity>: {line!r}"))
+        if len(fields) < 2:
+            continue
+        name, identity = fields[0].strip(), fields[1]
+        path = paths.get(name) or paths.get(name.rpartition(".")[0])  # unpacked as another format
+        if path is not None:
+            yield identity, path
+        else:
+            reason = f"{table.name}, line {number} names a file that does not exist"
+            problems.append(Problem(folder / name, reason))
+
+
+def _queries(fit: Fit, parts: Parts) -> frozenset[str] | None:
+    if fit.layout.queries is None:
+        return None
+    try:
+        return fit.layout.queries(fit.root)
+    except Exception as error:  # scipy raises what it likes for a damaged file
+        parts.notes.append(
+            f"the list of queries cannot be read ({error}), so each test image is query and gallery at "
+            "once: not comparable with published numbers"
+        )
+        return None
+
+
+def _differences(parts: Parts, layout: Layout) -> list[str]:
+    """In what the data set is not of the published size."""
+    splits = {"train": parts.train, "query": parts.query, "gallery": parts.gallery, "test": parts.query}
+    notes = []
+    for split, published in layout.counts.items():
+        records = splits[split]
+        images = layout.counted == "images"
+        held = len(records) if images else len({record.sequence for record in records})
+        if held < published:
+            notes.append(f"{split}: {held:,} of {published:,} published {layout.counted}")
+        if held > published:
+            notes.append(f"{split}: {held:,} {layout.counted}, and {published:,} were published")
+    return notes
+
+
+def _beside(fit: Fit, tree: Tree) -> list[str]:
+    """What lies there too and was not read."""
+    others = [
+        layout.name
+        for layout in LAYOUTS
+        if layout.family == fit.layout.family
+        and layout.name != fit.layout.name
+        and _fits(layout, fit.root, tree)
+    ]
+    notes = []
+    if others:
+        notes.append(f"can also be read as {', '.join(others)}: load_dataset(NAME, root=FOLDER)")
+    if tree.find(fit.root, TABLE) is not None:
+        notes.append(
+            f"{TABLE} lies there too and was not read: give it in place of the folder if it is meant"
+        )
+    return notes

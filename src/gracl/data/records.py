@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gracl.errors import DataError
-
 Field = Literal["identity", "camera", "date", "sequence"]
 """The facts of a record that images can be grouped by."""
 FIELDS: tuple[Field, ...] = ("identity", "camera", "date", "sequence")
@@ -110,13 +108,16 @@ class Dataset:
     name: str
     root: Path
     layout: str
-    """How it was read: "market1501", "csv" or "folder"."""
+    """How it was read: a name of `gracl.data.layouts.LAYOUTS`, "csv", "folder" or another reader's."""
     train: Records
     query: Records = field(default_factory=Records)
     gallery: Records = field(default_factory=Records)
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader should know before trusting a number taken on it."""
+    protocol: str | None = None
+    """The protocol that its published numbers were taken under, where a benchmark has one of its own;
+    see `gracl.data.protocols.BENCHMARKS`."""
 
     @property
     def test(self) -> tuple[Records, Records]:
@@ -129,35 +130,3 @@ class Dataset:
     def tests_on_training_images(self) -> bool:
         """Whether scores would be taken on the very images that were trained on."""
         return self.test[0] is self.train
-
-
-def split_by_identity(dataset: Dataset, *, test_share: float = 0.5, seed: int = 0) -> Dataset:
-    """Moves the images of some identities of the training part to a test part of their own.
-
-    Identities are drawn whole, so none is on both sides. The test images are query and gallery at
-    once: each searches all others, and they replace the query and gallery that the data set had.
-    Images of unknown identity stay in the training part.
-
-    Args:
-        dataset: one whose training part knows identities.
-        test_share: share of the identities that becomes the test part, in (0, 1).
-        seed: the draw.
-    """
-    identities = sorted({i for i in dataset.train.values("identity") if i is not None})
-    n_test = round(len(identities) * test_share)
-    if not 0 < n_test < len(identities):
-        raise DataError(
-            f"{dataset.name} has {len(identities)} identities; a test share of {test_share} would "
-            f"take {n_test} of them. At least one must stand on either side"
-        )
-    shuffled = np.random.default_rng(seed).permutation(len(identities))
-    drawn = {identities[i] for i in shuffled[:n_test]}
-    test = Records(tuple(r for r in dataset.train if r.identity in drawn))
-    train = Records(tuple(r for r in dataset.train if r.identity not in drawn))
-    return replace(
-        dataset,
-        train=train,
-        query=test,
-        gallery=test,
-        notes=(*dataset.notes, f"{n_test} of {len(identities)} identities drawn for test, {seed=}"),
-    )

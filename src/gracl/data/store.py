@@ -136,25 +136,46 @@ def decode(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
         OSError, ValueError: what is wrong with the file, in words.
     """
     height, width = size
-    with Image.open(record.path) as opened:
+    # JPEG can be decoded at 1/2, 1/4 or 1/8; never below the size that is wanted here.
+    draft = 2 * max(size) if record.box is None else None
+    image = crop(record, upright(record.path, draft=draft))
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def upright(path: Path, *, draft: int | None = None) -> Image.Image:
+    """A whole picture in RGB, turned as its camera was held.
+
+    Args:
+        path: the file.
+        draft: a picture of so many pixels a side is enough, if that is quicker to decode.
+
+    Raises:
+        OSError, ValueError: what is wrong with the file, in words.
+    """
+    with Image.open(path) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(
                 f"{opened.width} x {opened.height} pixels; the largest that is decoded has "
                 f"{MAX_PIXELS:,}"
             )
-        if record.box is None:
-            # JPEG can be decoded at 1/2, 1/4 or 1/8; never below the size that is wanted here.
-            opened.draft("RGB", (2 * max(size), 2 * max(size)))
+        if draft is not None:
+            opened.draft("RGB", (draft, draft))
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16") or image.mode in ("I", "F"):
             image = _to_8_bit(image)
         if "transparency" in image.info:
             image = image.convert("RGBA")  # what Pillow asks for, with a warning, of palette images
-        image = image.convert("RGB")
-    if record.box is not None:
-        image = image.crop(_inside(record, image))
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+        return image.convert("RGB")
+
+
+def crop(record: Record, picture: Image.Image) -> Image.Image:
+    """A record's part of its upright picture.
+
+    Raises:
+        ValueError: its box lies outside.
+    """
+    return picture if record.box is None else picture.crop(_inside(record, picture))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
