@@ -384,3 +384,11 @@ def test_data_folder_is_never_written_to(tmp_path: Path, layout: str) -> None:
     assert check_dataset(dataset).usable
     assert len(open_store(dataset.train, size=(8, 8)))
     assert listing(tmp_path) == before
+
+
+def test_a_folder_called_unknown_names_nobody(tmp_path):
+    for name in ("ada", "Unknown"):
+        save_image(tmp_path / name / "a.png")
+    dataset = load_dataset(tmp_path)
+    assert sorted(dataset.train.values("identity"), key=str) == [None, "ada"]
+    assert any("called so is read as none: once, 'Unknown'" in note for note in dataset.notes)

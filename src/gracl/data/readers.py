@@ -14,7 +14,7 @@ from gracl.data.huggingface import from_huggingface
 from gracl.data.layouts import LAYOUTS, Layout, Source, by_name
 from gracl.data.parts import SPLITS, Parts, Tree, existing
 from gracl.data.records import Dataset, Problem, Record
-from gracl.data.tables import TABLE, read_csv
+from gracl.data.tables import TABLE, Tally, as_identity, read_csv
 from gracl.errors import DataError, did_you_mean
 
 WRAPPERS = 2
@@ -78,12 +78,14 @@ def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
         raise DataError(f"{root} is a file; expected a folder of images")
     tree = tree or Tree()
     splits = [(top.name.lower(), top) for top in tree.folders(root) if top.name.lower() in SPLITS]
-    parts = Parts()
+    parts, tally = Parts(), Tally()
     for split, top in splits or [("train", root)]:
         images = tree.images(top)
         parts.problems += images.problems
         for inner, path in images.found:
-            parts.add(split, Record(path, identity=path.parent.name if "/" in inner else None))
+            identity = as_identity(path.parent.name, tally) if "/" in inner else None
+            parts.add(split, Record(path, identity=identity))
+    parts.notes += tally.notes()
     if parts.train and any(r.identity is not None for r in parts.train):
         parts.notes.append("identities are the names of the folders that images lie in")
     return parts.dataset(root.name, root, "folder")
