@@ -41,7 +41,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("methods.",),
     ("config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),
-    ("runs",),
+    ("files", "runs"),
     ("profiling",),
     ("terminal",),
     ("cli",),

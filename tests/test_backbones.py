@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gracl.config import ModelConfig
 from gracl.errors import ConfigError, WeightsError
+from gracl.files import load_model, save_model
 from gracl.models import backbones, ibn
 from gracl.models.embedder import Embedder, build_embedder
 from gracl.models.pooling import (
@@ -31,7 +32,6 @@ from gracl.models.pooling import (
     Layout,
     build_pooling,
 )
-from gracl.runs import load_model, save_model
 
 SIZE = (64, 32)
 TINY = ["test_resnet", "test_convnext", "test_vit", "test_vit2", "test_vit3", "test_vit_relpos"]

@@ -22,7 +22,8 @@ from gracl.data.readers import load_dataset
 from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
-from gracl.runs import Run, load_snapshot, train
+from gracl.files import load_snapshot
+from gracl.runs import Run, train
 
 SMALL = Config.load("demo").replace(
     {
@@ -155,7 +156,7 @@ def test_more_epochs_may_be_added_to_a_finished_run(dataset, tmp_path):
 def test_a_run_killed_between_its_model_and_its_last_line_ends_properly(dataset, tmp_path, monkeypatch):
     from gracl import runs
 
-    original = runs._append
+    original = runs.append
 
     def die_before_the_last_line(path, line):
         if line["event"] == "end":
@@ -163,7 +164,7 @@ def test_a_run_killed_between_its_model_and_its_last_line_ends_properly(dataset,
         original(path, line)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "_append", die_before_the_last_line)
+        patched.setattr(runs, "append", die_before_the_last_line)
         with pytest.raises(KeyboardInterrupt):
             train(SMALL, dataset, tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").is_file()

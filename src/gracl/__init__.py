@@ -42,7 +42,7 @@ _HOMES = {
     "jaccard_distance": "gracl.jaccard",
     "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
-    "load_model": "gracl.runs",
+    "load_model": "gracl.files",
     "open_store": "gracl.data.store",
     "read_coco": "gracl.data.boxes",
     "read_links": "gracl.data.pairs",
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from gracl.evaluation import evaluate as evaluate
     from gracl.evaluation import evaluate_open_set as evaluate_open_set
     from gracl.extraction import extract as extract
+    from gracl.files import load_model as load_model
     from gracl.jaccard import jaccard_distance as jaccard_distance
     from gracl.links import Links as Links
     from gracl.methods.gracl import GRACL as GRACL
@@ -106,7 +107,6 @@ if TYPE_CHECKING:
     from gracl.rerank import expand_queries as expand_queries
     from gracl.rerank import k_reciprocal as k_reciprocal
     from gracl.runs import Run as Run
-    from gracl.runs import load_model as load_model
     from gracl.runs import train as train
     from gracl.sweep import sweep_eps as sweep_eps
     from gracl.training import Epoch as Epoch

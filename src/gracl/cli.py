@@ -298,8 +298,9 @@ def train(command: Train) -> None:
 
 def cluster(command: Cluster) -> bool:
     """Cluster images by a run's model; whether the clusters can be used."""
+    from gracl.files import write_labels
     from gracl.openset import write_clusters
-    from gracl.runs import Run, cluster_images, write_labels
+    from gracl.runs import Run, cluster_images
     from gracl.sweep import draw_sweep, sweep_eps
     from gracl.training import choose_device, use_threads
 

@@ -7,8 +7,7 @@
     labels.csv               path, cluster (-1 is none): of the last epoch, in the end by the model
     model.safetensors        the finished model
 
-Each file is written under another name first and moved into place in one step, so a process that is
-killed leaves the old file or the new one. Weights are safetensors: nothing here unpickles.
+How each file is written and read is in `gracl.files`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import io
 import json
-import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -29,20 +25,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from scipy import sparse
-from torch import Tensor
 
 from gracl import distributed, training
 from gracl.clustering import Labels, health
-from gracl.config import Config, DataConfig, MethodConfig, ModelConfig, differences
+from gracl.config import Config, DataConfig, MethodConfig, differences
 from gracl.data.pairs import links_of, read_links
 from gracl.data.records import Dataset, Problem, Records
 from gracl.data.store import ImageStore, open_store
-from gracl.errors import ConfigError, DataError, RunError, WeightsError
+from gracl.errors import ConfigError, DataError, RunError
 from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
 from gracl.extraction import extract
+from gracl.files import (
+    append,
+    load_model,
+    load_snapshot,
+    read_log,
+    save_model,
+    save_snapshot,
+    write,
+    write_labels,
+)
 from gracl.links import Links, must_groups
 from gracl.models.embedder import Embedder
 from gracl.stopwatch import Stopwatch
@@ -203,9 +206,9 @@ def _train(
         training.initialise(model, images, config)
         with watch("evaluate"):
             before = _scores(model, dataset, images, config, links)
-        _append(log, {"event": "start", **_about(device), "seconds": watch.seconds, "before": before})
+        append(log, {"event": "start", **_about(device), "seconds": watch.seconds, "before": before})
     for epoch in training.fit(model, images, config, links=links, resume=snapshot, progress=progress):
-        _append(log, _epoch_line(epoch))
+        append(log, _epoch_line(epoch))
         write_labels(folder / "labels.csv", images.records, epoch.labels)
         if distributed.rank() == 0:
             save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
@@ -215,7 +218,7 @@ def _train(
     with watch("evaluate"):
         after = _scores(model, dataset, images, config, links, labels_to=folder / "labels.csv")
     save_model(folder / "model.safetensors", model, config.model)
-    _append(log, {"event": "end", "seconds": watch.seconds, "after": after})
+    append(log, {"event": "end", "seconds": watch.seconds, "after": after})
 
 
 @dataclass(frozen=True)
@@ -294,118 +297,6 @@ def known_links(
     )
     must_groups(links, len(records))  # a contradiction is named now, not after the first epoch
     return links
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
-    """One safetensors file that `load_model` needs nothing besides."""
-    about = {"gracl": json.dumps(dataclasses.asdict(config))}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write(path, to_safetensors(tensors, metadata=about))
-
-
-def load_model(path: str | Path) -> Embedder:
-    """A model that `save_model` wrote, or that of a run's folder, in eval mode."""
-    path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    tensors, about = _read_safetensors(path)
-    if "gracl" not in about:
-        raise WeightsError(
-            f"{path} holds weights but not the network they belong to; expected a model.safetensors "
-            "of a run. A backbone's weights are given as model.weights"
-        )
-    settings = {**json.loads(about["gracl"]), "weights": "none"}
-    model = training.build_model(Config().replace({"model": settings}).model)
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Writes a checkpoint in one step."""
-    tensors = {
-        f"{part}.{name}": value
-        for part, values in snapshot.state.items()
-        for name, value in values.items()
-    }
-    tensors["labels"] = torch.from_numpy(snapshot.labels)
-    contiguous = {name: value.contiguous() for name, value in tensors.items()}
-    write(path, to_safetensors(contiguous, metadata={"epoch": str(snapshot.epoch)}))
-
-
-def load_snapshot(path: Path) -> Snapshot:
-    """Reads a checkpoint."""
-    tensors, about = _read_safetensors(path)
-    if "epoch" not in about:
-        raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
-
-    labels = tensors.pop("labels").numpy()
-    state: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        part, _, name = key.partition(".")
-        state.setdefault(part, {})[name] = value
-    return Snapshot(int(about["epoch"]), state, labels)
-
-
-def write_labels(path: Path, records: Records, labels: Labels) -> None:
-    """path, cluster, and the crop box where there are boxes, as CSV, in record order."""
-    table = io.StringIO(newline="")
-    rows = csv.writer(table)
-    boxes = any(record.box is not None for record in records)
-    rows.writerow(["path", "cluster", *(("x", "y", "w", "h") if boxes else ())])
-    for record, label in zip(records, labels, strict=True):
-        box = (record.box or [""] * 4) if boxes else ()
-        rows.writerow([record.path.absolute(), int(label), *box])
-    write(path, table.getvalue().encode())
-
-
-def write(path: Path, content: bytes) -> None:
-    """Puts a file in place in one step: a reader, and a killed process, sees old or new.
-
-    Of processes that work together only the first writes.
-    """
-    if distributed.rank() != 0:
-        return
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        remedy = "Free some space or give another --out"
-        if not path.parent.is_dir():
-            remedy = f"{path.parent} is not a folder: make it, or give another --out"
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}. {remedy}; what was written before is "
-            "intact"
-        ) from error
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one that a killed process left unfinished is passed over."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    if distributed.rank() != 0:
-        return
-    with path.open("a", encoding="utf-8") as log:
-        log.write(json.dumps({**line, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as safetensors: {str(error).splitlines()[0]}"
-        ) from error
 
 
 # -- beginning and continuing ---------------------------------------------------------------------
