@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from conftest import save_image
 from gracl.cli import main
 from gracl.config import Config
 from gracl.data.synthetic import draw_people
@@ -98,3 +100,38 @@ def test_every_file_that_is_linked_exists():
 
 def test_no_placeholder_is_left():
     assert not re.search(r"^[A-Z_]+_TABLE$", README, flags=re.MULTILINE)
+
+
+def test_the_python_of_the_page_on_data_sets_runs(tmp_path, monkeypatch):
+    """On miniature data of each kind, under the names that the page gives them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for n in range(3):
+        save_image(tmp_path / "photos" / f"{n}.jpg", n, size=(40, 30))
+        save_image(tmp_path / "herd" / "lynx" / f"{n}.jpg", n)
+    herd = [{"path": f"lynx/{n}.jpg", "identity": f"lynx{n % 2}"} for n in range(3)]
+    lines = ["path,identity", *(",".join(row.values()) for row in herd)]
+    (tmp_path / "herd" / "metadata.csv").write_text("\n".join(lines) + "\n")
+    root = tmp_path / "data" / "MSMT17_V2"
+    for split, folder in (("train", "train"), ("query", "test"), ("gallery", "test")):
+        name = f"0000/0000_00{len(split)}_01_0303morning_0015_0.jpg"
+        save_image(root / f"mask_{folder}_v2" / name, len(split))
+        (root / f"list_{split}.txt").write_text(f"{name} 0\n")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 12]}
+    boxes = {
+        "images": [{"id": 1, "file_name": "0.jpg", "width": 30, "height": 40}],
+        "annotations": [box],
+        "categories": [{"id": 1, "name": "lynx"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    detection = {"category": "1", "conf": 0.9, "bbox": [0.1, 0.1, 0.5, 0.5]}
+    found = {
+        "info": {"format_version": "1.3"},
+        "detection_categories": {"1": "animal"},
+        "images": [{"file": "0.jpg", "detections": [detection]}],
+    }
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    names = {"table": herd}
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, names)
