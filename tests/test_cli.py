@@ -218,7 +218,9 @@ def test_a_data_set_can_be_read_in_the_way_that_is_asked_for(
         save_image(tmp_path / split / "0007_c2_a.png", len(split))
     assert run("data", "check", tmp_path) == 0
     assert "read as market-style" in capsys.readouterr().out
-    assert run("data", "check", tmp_path, "--layout", "folder") == 1  # a query is nothing to train on
-    assert "read as folder" in capsys.readouterr().out
+    assert run("data", "check", tmp_path, "--layout", "market1501") == 0
+    assert "read as market1501" in capsys.readouterr().out
+    assert run("data", "check", tmp_path, "--layout", "folder") == 2
+    assert "beside query/" in capsys.readouterr().err.replace("\n", " ")
     assert run("data", "check", tmp_path, "--layout", "market1502") == 2
     assert "did you mean 'market1501'" in capsys.readouterr().err

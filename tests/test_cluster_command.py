@@ -175,7 +175,7 @@ def test_nothing_but_a_table_of_clusters_is_overwritten(
     mine = tmp_path / "mine.csv"
     mine.write_text("path,identity\na.jpg,7\n")
     assert run("cluster", finished, people, "--out", mine) == 2
-    assert "exists and is no table of clusters" in capsys.readouterr().err
+    assert "exists and is no table with the columns path,cluster" in capsys.readouterr().err
     assert mine.read_text() == "path,identity\na.jpg,7\n"
     assert run("cluster", finished, people, "--out", tmp_path / "c.csv") == 0
     assert run("cluster", finished, people, "--out", tmp_path / "c.csv") == 0
@@ -254,3 +254,18 @@ def test_open_set_scores_and_answers_come_from_the_command_line(
     assert json.loads(capsys.readouterr().out)["baus"] == 0
     assert run("evaluate", finished, tmp_path / "herd", "--threshold", 0.5) == 2
     assert "give that too" in capsys.readouterr().err
+
+
+def test_an_open_set_reads_all_its_settings_or_refuses_them(
+    finished: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("mine\n")
+    for words, said in (
+        (("--rerank",), "leave --tracklets, --rerank"),
+        (("--answers", tmp_path / "mine.csv"), "so it is not overwritten"),
+        (("--answers", tmp_path / "no" / "a.csv"), "a file in a folder that exists"),
+        (("--protocol", "vehicleid-10x", "--threshold", 0.5), "open-set scores draw nothing"),
+    ):
+        assert run("evaluate", finished, people, "--open-set", "--threads", 1, *words) == 2
+        assert said in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "mine.csv").read_text() == "mine\n"

@@ -286,3 +286,13 @@ def test_thousands_of_steps_do_not_grow(store):
         gc.collect()
         taken.append(psutil.Process().memory_info().rss)
     assert taken[-1] - taken[1] < 8 * 2**20, "3,000 steps; the first 1,000 fill torch's own caches"
+
+
+def test_a_step_that_is_refused_leaves_running_statistics_as_they_were(store, monkeypatch):
+    model, engine, method, _ = make()
+    monkeypatch.setattr(GRACL, "loss", lambda _self, f, _y: {"inter": f.sum() * float("nan")})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(NonFiniteLoss):
+        engine.run_epoch(Feed(store, engine.device), make_batches(1), LABELS, method, 1)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name

@@ -217,7 +217,7 @@ def test_csv_refuses_an_unknown_split(tmp_path: Path) -> None:
         ("a.jpg,1,1,,", "a crop box needs x, y, w and h"),
         ("a.jpg,1,1,0,5", "a crop box of 0 x 5 pixels is empty"),
         ("a.jpg,left,1,5,5", "could not convert string to float: 'left'"),
-        ("a.jpg,nan,1,5,5", "cannot convert float NaN"),
+        ("a.jpg,nan,1,5,5", "a crop box needs x, y, w and h"),
         ("a.jpg,1,1,inf,5", "cannot convert float infinity"),
     ],
 )
@@ -392,3 +392,68 @@ def test_a_folder_called_unknown_names_nobody(tmp_path):
     dataset = load_dataset(tmp_path)
     assert sorted(dataset.train.values("identity"), key=str) == [None, "ada"]
     assert any("called so is read as none: once, 'Unknown'" in note for note in dataset.notes)
+
+
+def test_what_lies_beside_splits_is_said(tmp_path):
+    for inner in ("train/a/1.png", "val/a/1.png", "loose.png"):
+        save_image(tmp_path / inner)
+    dataset = load_dataset(tmp_path)
+    assert len(dataset.train) == 1
+    assert "not read, for they lie beside train/: val/, loose.png" in dataset.notes
+
+
+def test_an_identity_that_is_called_as_a_split_is_no_reason_to_lose_the_others(tmp_path):
+    for inner in ("anna/1.png", "bob/1.png", "test/1.png"):
+        save_image(tmp_path / inner)
+    with pytest.raises(DataError, match=r"anna/, bob/ beside test/.*into train/"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("wrappers", ["", "one", "one/two"])
+def test_splits_are_found_in_wrappers(tmp_path, wrappers):
+    for split in ("train", "query", "gallery"):
+        save_image(tmp_path / wrappers / split / "a" / "1.png")
+    dataset = load_dataset(tmp_path)
+    assert [len(part) for part in (dataset.train, dataset.query, dataset.gallery)] == [1, 1, 1]
+
+
+def test_lists_that_were_not_read_are_said(tmp_path):
+    for split in ("train", "test"):
+        save_image(tmp_path / "MSMT17_V1" / split / "0000" / "0000_000_01_0303morning_0015_0.jpg")
+    (tmp_path / "MSMT17_V1" / "list_train.txt").write_text("")
+    dataset = load_dataset(tmp_path)
+    assert any("list_train.txt lie there and were not read" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("nothing", ["NA", "nan", "None", "null"])
+def test_what_programs_write_of_nothing_is_nothing(tmp_path, nothing):
+    save_image(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(
+        f"path,identity,camera,x,y,w,h\na.png,{nothing},{nothing}" + 4 * f",{nothing}"
+    )
+    dataset = load_dataset(tmp_path / "t.csv")
+    record = dataset.train[0]
+    assert (record.identity, record.camera, record.box) == (None, None, None)
+    assert any("that says so is read as none" in note for note in dataset.notes)
+
+
+def test_a_day_is_one_day_however_it_is_written(tmp_path):
+    days = [
+        "2024-5-1",
+        "2024-5-1 10:15",
+        "20240501",
+        "2024-05-01",
+        "20240501T101010",
+        "2024:05:01 03:00",
+    ]
+    save_image(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,date\n" + "".join(f"a.png,{day}\n" for day in days))
+    assert set(load_dataset(tmp_path / "t.csv").train.values("date")) == {"2024-05-01"}
+
+
+def test_accents_and_backslashes_of_other_systems_are_understood(tmp_path):
+    save_image(tmp_path / "sub" / "a.png")
+    rows = ["path,identity", "sub\\a.png,\u00c4", "sub/a.png,A\u0308"]
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    dataset = load_dataset(tmp_path / "t.csv")
+    assert dataset.train.values("identity") == ["\u00c4", "\u00c4"]

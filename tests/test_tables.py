@@ -92,14 +92,14 @@ def test_midnight_is_a_day_without_a_time(day: object) -> None:
     assert tally.notes() == []
 
 
-@pytest.mark.parametrize("text", ["spring", "2024", "week 12", "2024/05/01"])
+@pytest.mark.parametrize("text", ["spring", "2024", "week 12", "1/5/2024"])
 def test_date_without_a_time_stays_as_it_is_written(text: str) -> None:
     tally = Tally()
     assert as_day(text, tally) == text
     assert tally.notes() == []
 
 
-@pytest.mark.parametrize("text", ["Wed May 1 10:00:00 2024", "10:15 on 2024-05-01", "20240501101500"])
+@pytest.mark.parametrize("text", ["Wed May 1 10:00:00 2024", "10:15 on 2024-05-01", "99999999101500"])
 def test_time_that_cannot_be_told_from_its_day_is_kept_and_said(text: str) -> None:
     tally = Tally()
     assert as_day(text, tally) == text

@@ -412,3 +412,38 @@ def test_gracl_learns_from_a_low_start(tmp_path):
     assert run.before["scores"]["mAP"] < 0.45
     assert run.after["scores"]["mAP"] > run.before["scores"]["mAP"] + 0.2
     assert run.after["agreement"]["ari"] > run.before["agreement"]["ari"] + 0.3
+
+
+def test_a_folder_of_another_project_with_the_same_names_is_left_alone(dataset, tmp_path):
+    for name, text in {
+        "config.yaml": "site_name: mine",
+        "data.json": "{}",
+        "labels.csv": "mine",
+    }.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match="exists and is not a run"):
+        train(SMALL, dataset, tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(RunError, match="exists and is not a run"):
+        train(SMALL, dataset, tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "site_name: mine"
+
+
+def test_other_pictures_under_the_same_names_do_not_continue_a_run(people, tmp_path):
+    folder = tmp_path / "frames"
+    shutil.copytree(people / "images", folder)
+    train(SMALL, load_dataset(folder), tmp_path / "run")
+    files = sorted(folder.rglob("*.jpg"))
+    pictures = [path.read_bytes() for path in files]
+    for path, picture in zip(files, pictures[1:] + pictures[:1], strict=True):
+        path.write_bytes(picture)
+    with pytest.raises(RunError, match="not the same"):
+        train(SMALL, load_dataset(folder), tmp_path / "run")
+
+
+def test_a_run_continues_where_its_images_were_moved(people, tmp_path):
+    shutil.copytree(people / "images", tmp_path / "here")
+    train(SMALL, load_dataset(tmp_path / "here"), tmp_path / "run")
+    (tmp_path / "here").rename(tmp_path / "there")
+    longer = SMALL.replace({"train": {"epochs": 4}})
+    assert len(train(longer, load_dataset(tmp_path / "there"), tmp_path / "run").epochs) == 4

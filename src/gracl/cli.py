@@ -9,8 +9,9 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -36,7 +37,7 @@ from gracl.terminal import (
 )
 
 if TYPE_CHECKING:
-    from gracl.data.records import Dataset
+    from gracl.data.records import Dataset, Records
     from gracl.models.embedder import Embedder
     from gracl.runs import Run
     from gracl.training import Epoch
@@ -312,6 +313,8 @@ def cluster(command: Cluster) -> bool:
     _require_sound(command, config)
     dataset = _load(command)
     print_notes(dataset)
+    if command.animalclef is not None:
+        _require_unique_names("--animalclef", dataset.train)
     if len(dataset.query) or len(dataset.gallery):
         console.print("only the training images are clustered, not query and gallery")
     with Bars() as bars:
@@ -373,16 +376,34 @@ def _require_sound(command: Cluster, config: Config) -> None:
         raise ConfigError("hdbscan has no eps to sweep; give --clustering dbscan, or no --sweep")
     if method.clustering in ("agglomerative", "community") and method.eps >= 1:
         raise ConfigError(f"--eps is {method.eps:g}; {method.clustering} needs one below 1")
-    if command.out.is_dir() or not command.out.parent.is_dir():
-        raise ConfigError(f"--out is {command.out}; expected a file in a folder that exists")
-    if command.out.exists():
-        with command.out.open(encoding="utf-8", errors="replace") as lines:
-            head = lines.readline()
-        if not head.startswith("path,cluster"):
+    _require_own_table("--out", command.out, "path,cluster")
+    if command.animalclef is not None:
+        _require_own_table("--animalclef", command.animalclef, "image_id,cluster")
+
+
+def _require_own_table(option: str, path: Path, head: str) -> None:
+    """Refuses to write a table where it cannot be, or over something that is not one of its kind."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option} is {path}; expected a file in a folder that exists")
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            first = lines.readline()
+        if not first.startswith(head):
             raise ConfigError(
-                f"{command.out} exists and is no table of clusters, so it is not overwritten. Give "
-                "another --out"
+                f"{path} exists and is no table with the columns {head}, so it is not overwritten. "
+                f"Give another {option}"
             )
+
+
+def _require_unique_names(option: str, images: Records) -> None:
+    """An image's id is its file's name, which must then tell it from all others."""
+    names = Counter(record.path.stem for record in images)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise ConfigError(
+            f"{option} names images by their files, and {count} are called '{name}'. Give them names "
+            "of their own: gracl data convert DATA OUT"
+        )
 
 
 def evaluate(command: Evaluate) -> None:
@@ -413,7 +434,17 @@ def _evaluate_open_set(command: Evaluate, model: Embedder, dataset: Dataset) -> 
     from gracl.evaluation import evaluate_open_set
     from gracl.openset import write_answers
 
-    protocol = command.evaluate.protocol
+    settings, plain = command.evaluate, EvaluateConfig(protocol=command.evaluate.protocol)
+    read = replace(settings, memory=plain.memory)
+    if read != plain:
+        raise ConfigError(
+            "--open-set compares single images as they are: leave --tracklets, --rerank, --expand and "
+            "--tpr out"
+        )
+    if command.answers is not None:
+        _require_own_table("--answers", command.answers, "image_id,identity")
+        _require_unique_names("--answers", dataset.test[0])
+    protocol = settings.protocol
     scores, queries, given = evaluate_open_set(
         model,
         dataset,

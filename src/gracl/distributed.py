@@ -27,6 +27,11 @@ PATIENCE = timedelta(hours=2)
 """How long processes wait for one of them, say for its images to be decoded. One that has died is
 noticed at once, by torchrun."""
 
+REMEDY = (
+    "Use one kind of device and one version of torch throughout; the same command continues from the "
+    "last checkpoint"
+)
+
 _in_step = False
 
 
@@ -198,7 +203,7 @@ def first_of_machine_first() -> Iterator[None]:
         meet()
 
 
-def require_same(what: str, tensors: Iterable[Tensor]) -> None:
+def require_same(what: str, tensors: Iterable[Tensor], remedy: str = REMEDY) -> None:
     """Stops all processes where the bytes of these tensors are not the same on each.
 
     Raises:
@@ -215,8 +220,7 @@ def require_same(what: str, tensors: Iterable[Tensor]) -> None:
         odd = [number for number, value in enumerate(found) if value != found[0]]
         raise OutOfStep(
             f"{what} of process {', '.join(map(str, odd))} differ from those of process 0, so they "
-            "train different models. Use one kind of device and one version of torch throughout; the "
-            "same command continues from the last checkpoint"
+            f"would train different models. {remedy}"
         )
 
 

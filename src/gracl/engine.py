@@ -152,14 +152,15 @@ class Engine:
         distributed.add_up(sums)
         moved = len(self.statistics.values)
         gradients, statistics, values = sums[: -moved - 1], sums[-moved - 1 : -1], sums[-1]
-        self.statistics.end_batch(statistics, groups.count)
         norm = self.optimizer.take(gradients)
         # The one moment of a step at which the host waits for the device.
         *numbers, length = torch.cat([values, norm[None]]).tolist()
         losses = dict(zip(names, numbers, strict=True))
         overflows = not math.isfinite(length) and not self.precision.needs_scaling
         if overflows or not all(map(math.isfinite, numbers)):
+            self.statistics.undo_batch()
             raise _non_finite(losses, length, seed, records)
+        self.statistics.end_batch(statistics, groups.count)
         self.optimizer.step(done, norm)
         own = torch.cat(features)[: groups.kept]
         method.update(distributed.gather(own, groups.ends), labels)

@@ -140,6 +140,11 @@ def evaluate_open_set(
             "would be chosen on the queries' labels. Give query and gallery of their own, or a "
             "threshold"
         )
+    if protocols.find(protocol).draw is not None:
+        raise EvaluationError(
+            f"protocol '{protocol}' draws its queries and gallery, and open-set scores draw nothing. "
+            "Use cross-camera, date, sequence or any"
+        )
     queries, held = protocols.sides(query.records, gallery.records, protocol)
     query_features = extract(model, query, batch_size=batch_size)
     gallery_features = query_features

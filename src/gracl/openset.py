@@ -316,8 +316,10 @@ def _write(path: Path, columns: Sequence[str], ids: Sequence[object], values: Se
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"image_id {twice!r} stands twice; expected every image once")
+    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([columns, *zip(names, values, strict=True)])
+        unfinished.replace(path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error}") from error

@@ -62,6 +62,8 @@ MAY_CHANGE = {
 }
 """Settings that a continued run may change: how long and on what it runs, not what it computes."""
 MAY_CHANGE_SECTIONS = {"evaluate"}
+SAMPLED = 256
+"""Images whose pixels tell one data set from another; of all others the size of the file does."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def _train(
             on_bad=config.data.on_bad,
             progress=training.stage(progress, "decode"),
         )
+    seen = torch.frombuffer(bytearray(_fingerprint(dataset.root, images).encode()), dtype=torch.uint8)
+    distributed.require_same("images", [seen], "Give each process the same ones")
     training.require_enough(images, config)
     links = known_links(images.records, config.data, table=table, root=dataset.root)
     snapshot = distributed.from_first(lambda: _open(folder, config, dataset, images, links))
@@ -312,14 +316,12 @@ def _open(
         "layout": dataset.layout,
         "images": len(images),
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
-        "fingerprint": _fingerprint(dataset.root, images.records),
+        "fingerprint": _fingerprint(dataset.root, images),
         "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
     }
     settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"
     if not checkpoint.is_file():  # nothing was learnt yet, so nothing ties it to its settings
-        found = list(folder.iterdir()) if folder.is_dir() else []
-        strange = any(not path.name.endswith(".unfinished") for path in found)
-        if strange and not settings.is_file():
+        if not _may_begin_in(folder):
             raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -343,6 +345,30 @@ def _open(
             "with, or give another --out"
         )
     return load_snapshot(checkpoint)
+
+
+def _may_begin_in(folder: Path) -> bool:
+    """Whether a folder is empty, or holds just what a run leaves that has learnt nothing yet.
+
+    Other projects have a config.yaml too, so the name alone proves nothing.
+    """
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
+    if not names:
+        return True
+    if "config.yaml" not in names or not names <= {"config.yaml", "data.json", "log.jsonl"}:
+        return False
+    try:
+        Config.load(folder / "config.yaml")
+        about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return names == {"config.yaml"}
+    except (ConfigError, ValueError, OSError):
+        return False
+    return isinstance(about, dict) and "fingerprint" in about
 
 
 def _require_same_settings(folder: Path, old: Config, new: Config) -> None:
@@ -372,11 +398,15 @@ def _truncate_log(path: Path, epochs: int) -> None:
     write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
-def _fingerprint(root: Path, records: Records) -> str:
+def _fingerprint(root: Path, images: ImageStore) -> str:
+    """Tells other images from the same ones in another place, by names and by a sample of pixels."""
     digest = hashlib.sha256()
-    for record in records:
+    for record in images.records:
         relative = record.path.relative_to(root) if record.path.is_relative_to(root) else record.path
-        digest.update(f"{relative.as_posix()}\n{record.box}\n{record.camera}\n".encode())
+        size = record.path.stat().st_size
+        digest.update(f"{relative.as_posix()}\n{record.box}\n{record.camera}\n{size}\n".encode())
+    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLED)).round().astype(np.int64)
+    digest.update(images.images[torch.from_numpy(rows)].numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -145,7 +145,8 @@ def _refuse(dataset: Dataset, out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise DataError(f"{out} {what}; expected a new folder, or an empty one. Give another name")
-    if dataset.layout == "folder" and out.resolve().is_relative_to(dataset.root.resolve()):
+    as_tree = dataset.layout in ("folder", "huggingface") and dataset.root.is_dir()
+    if as_tree and out.resolve().is_relative_to(dataset.root.resolve()):
         raise DataError(
             f"{out} lies in {dataset.root}, whose images are all read: the next reading would find "
             "every image twice. Give a folder outside of it"

@@ -5,6 +5,7 @@ Nothing is ever written into a user's folder, and identities are always text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from gracl.data.boxes import read_boxes, read_coco, read_megadetector
 from gracl.data.huggingface import from_huggingface
 from gracl.data.layouts import LAYOUTS, Layout, Source, by_name
-from gracl.data.parts import SPLITS, Parts, Tree, existing
+from gracl.data.parts import SPLITS, Parts, Tree, existing, is_image
 from gracl.data.records import Dataset, Problem, Record
 from gracl.data.tables import TABLE, Tally, as_identity, read_csv
 from gracl.errors import DataError, did_you_mean
@@ -77,7 +78,8 @@ def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder of images")
     tree = tree or Tree()
-    splits = [(top.name.lower(), top) for top in tree.folders(root) if top.name.lower() in SPLITS]
+    root = _unwrapped(root, tree)
+    splits = _splits(root, tree)
     parts, tally = Parts(), Tally()
     for split, top in splits or [("train", root)]:
         images = tree.images(top)
@@ -86,9 +88,59 @@ def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
             identity = as_identity(path.parent.name, tally) if "/" in inner else None
             parts.add(split, Record(path, identity=identity))
     parts.notes += tally.notes()
+    if splits:
+        parts.notes += _passed_over(root, [top for _, top in splits], tree)
+    lists = [name for name in tree.listing(root).files if _LIST.fullmatch(name)]
+    if lists:
+        parts.notes.append(
+            f"{', '.join(lists)} lie there and were not read; MSMT17 needs list_train.txt, "
+            "list_query.txt and list_gallery.txt"
+        )
     if parts.train and any(r.identity is not None for r in parts.train):
         parts.notes.append("identities are the names of the folders that images lie in")
     return parts.dataset(root.name, root, "folder")
+
+
+_LIST = re.compile(r"list_\w+\.txt", re.IGNORECASE)
+
+
+def _splits(root: Path, tree: Tree) -> list[tuple[str, Path]]:
+    return [(top.name.lower(), top) for top in tree.folders(root) if top.name.lower() in SPLITS]
+
+
+def _unwrapped(root: Path, tree: Tree) -> Path:
+    """The folder that holds splits, where nothing but a wrapper or two lies around it."""
+    inner = root
+    for _ in range(WRAPPERS):
+        if _splits(inner, tree):
+            return inner
+        folders = tree.folders(inner)
+        if len(folders) != 1 or any(map(is_image, tree.listing(inner).files)):
+            return root
+        inner = folders[0]
+    return inner if _splits(inner, tree) else root
+
+
+def _passed_over(root: Path, splits: list[Path], tree: Tree) -> list[str]:
+    """Says what lies beside folders called train, query, gallery or test, and is in no split.
+
+    Raises:
+        DataError: there is no folder train among them, so all that could be learnt from is beside.
+    """
+    others = [f"{top.name}/" for top in tree.folders(root) if top not in splits]
+    others = [name for name in others if tree.images(root / name).found]
+    others += [name for name in tree.listing(root).files if is_image(name)]
+    if not others:
+        return []
+    named = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    given = ", ".join(f"{top.name}/" for top in splits)
+    if "train" not in {top.name.lower() for top in splits}:
+        raise DataError(
+            f"{root} holds {named} beside {given}: either identities, one of which is called as a "
+            "split is, or a test part without its training part. Put what to learn from into train/, or "
+            "give the folders other names"
+        )
+    return [f"not read, for they lie beside {given}: {named}"]
 
 
 READERS: dict[str, Callable[[Path], Dataset]] = {

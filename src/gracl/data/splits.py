@@ -382,12 +382,15 @@ def _check_share(share: float) -> None:
 
 def _day(date: str) -> str:
     """A date's year, month and day as digits, as far as they are known; these sort as text."""
-    if DATE.fullmatch(date) is None:
+    digits = re.sub(r"\D", "", date)[:8]
+    year, month, day = digits[:4], digits[4:6] or "01", digits[6:8] or "01"
+    plausible = "1800" <= year <= "2199" and "01" <= month <= "12" and "01" <= day <= "31"
+    if DATE.fullmatch(date) is None or not plausible:
         raise DataError(
             f"the date '{date}' does not begin with its year, so it cannot be put in order. Write "
             "2025-04-01, or 2025-04-01 09:30"
         )
-    return re.sub(r"\D", "", date)[:8]
+    return digits
 
 
 def _first_test_days(

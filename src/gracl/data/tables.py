@@ -11,6 +11,7 @@ import datetime
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,9 @@ def records_of(
     tally = Tally()
     for place, row in rows:
         value = {fact: row.get(name) for fact, name in column.items()}
+        for fact in value.keys() - {"path"}:
+            if isinstance(value[fact], str) and str(value[fact]).strip() in NOTHING - {""}:
+                tally.add(f"a {fact} that says so is read as none", str(value[fact]).strip())
         given = as_text(value["path"])
         if given is None:
             parts.problems.append(Problem(source, f"{place} has no path"))
@@ -148,6 +152,8 @@ def records_of(
         if split not in SPLITS:
             raise DataError(f"{source}, {place}: split '{split}'; {did_you_mean(split, SPLITS)}")
         path = root / given
+        if "\\" in given and not path.is_file():  # written on Windows
+            path = root / given.replace("\\", "/")
         if not path.is_file():
             parts.problems.append(Problem(path, f"{place} names a file that does not exist"))
             continue
@@ -232,6 +238,12 @@ def _rows_of(table: Any) -> tuple[list[str], Iterable[Mapping[str, object]]]:
 
 # -- values ---------------------------------------------------------------------------------------
 
+NOTHING = {"", "NA", "N/A", "nan", "NaN", "NaT", "None", "null", "<NA>"}
+"""How programs write that a value is missing; R's is NA."""
+_COMPACT = re.compile(
+    r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])"
+    r"(?P<time>[T_ -]?\d{4}(?:\d\d)?Z?)?"
+)
 _TIME = re.compile(
     r"(?P<day>.*?\d)[T ,_]+\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?"
     r"\s*([ap]\.?m\.?)?\s*(z|utc|gmt|[+-]\d{2}:?\d{2})?",
@@ -260,7 +272,8 @@ def as_text(value: object) -> str | None:
         value = int(value) if value.is_integer() else value
     if isinstance(value, datetime.datetime):
         value = value.isoformat(sep=" ")
-    return str(value).strip() or None
+    text = str(value).strip()
+    return None if text in NOTHING else text
 
 
 def as_identity(value: object, tally: Tally) -> str | None:
@@ -269,7 +282,8 @@ def as_identity(value: object, tally: Tally) -> str | None:
     if text is not None and text.lower() == "unknown":
         tally.add("an identity that is called so is read as none", text)
         return None
-    return text
+    # One name can be written as letters with accents or as letters and accents; macOS does the latter.
+    return None if text is None else unicodedata.normalize("NFC", text)
 
 
 def as_day(value: object, tally: Tally) -> str | None:
@@ -278,11 +292,20 @@ def as_day(value: object, tally: Tally) -> str | None:
     >>> tally = Tally()
     >>> [as_day(text, tally) for text in ("2024:05:01 10:15:00", "5/1/2024 3:15 PM", "spring")]
     ['2024-05-01', '5/1/2024', 'spring']
+    >>> [as_day(text, tally) for text in ("2024-5-1", "20240501", "20240501T101500")]
+    ['2024-05-01', '2024-05-01', '2024-05-01']
     """
     text = as_text(value)
     if text is None:
         return None
+    compact = _COMPACT.fullmatch(text)
+    if compact is not None:
+        if compact["time"]:
+            tally.add("the time of day is left out of the date", text)
+        return "-".join(compact.group("year", "month", "day"))
     found = _TIME.fullmatch(text)
+    if found is None and _YEAR_FIRST.fullmatch(text) is not None:
+        return "{}-{:0>2}-{:0>2}".format(*_YEAR_FIRST.fullmatch(text).groups())  # type: ignore[union-attr]
     if found is None:
         if re.search(r"\d:\d\d", text) or re.search(r"\d{8}\D?\d{4}", text):
             tally.add("a date has a time that cannot be told from its day and is kept whole", text)

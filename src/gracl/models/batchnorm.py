@@ -52,6 +52,11 @@ class RunningStatistics:
         """Where the group alone moves them, as copies."""
         return [value.clone() for value in self.values]
 
+    def undo_batch(self) -> None:
+        """Leaves what was there before the batch."""
+        _copy(self.values, self._before)
+        _copy(self.counters, self._count)
+
     def end_batch(self, totals: list[Tensor], groups: int) -> None:
         """Moves them to the mean over all groups, given the sums of what `moved` gave for each."""
         if self.values:
