@@ -264,3 +264,15 @@ def test_killed_conversion_leaves_nothing_that_looks_finished(tmp_path: Path) ->
     assert not (left / "metadata.csv").exists()
     convert_dataset(gracl.load_dataset(tmp_path / "in"), tmp_path / "out")
     assert len(gracl.load_dataset(tmp_path / "out").train) == 3
+
+
+def test_a_hugging_face_folder_is_no_place_for_its_own_conversion(tmp_path: Path) -> None:
+    """The next reading would take the conversion for the metadata of all."""
+    for n in range(2):
+        save_image(tmp_path / "hub" / f"{n}.png", n)
+    rows = [json.dumps({"file_name": f"{n}.png", "identity": str(n)}) for n in range(2)]
+    (tmp_path / "hub" / "metadata.jsonl").write_text("\n".join(rows))
+    dataset = gracl.load_dataset(tmp_path / "hub")
+    assert dataset.layout == "huggingface"
+    with pytest.raises(DataError, match="Give a folder outside of it"):
+        convert_dataset(dataset, tmp_path / "hub" / "plain")

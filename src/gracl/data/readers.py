@@ -137,8 +137,8 @@ def _passed_over(root: Path, splits: list[Path], tree: Tree) -> list[str]:
     if "train" not in {top.name.lower() for top in splits}:
         raise DataError(
             f"{root} holds {named} beside {given}: either identities, one of which is called as a "
-            "split is, or a test part without its training part. Put what to learn from into train/, or "
-            "give the folders other names"
+            "split is, or a test part without its training part. Put what to learn from into train/, "
+            "or give the folders other names"
         )
     return [f"not read, for they lie beside {given}: {named}"]
 
