@@ -296,3 +296,17 @@ def test_a_step_that_is_refused_leaves_running_statistics_as_they_were(store, mo
         engine.run_epoch(Feed(store, engine.device), make_batches(1), LABELS, method, 1)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_gradients_that_overflow_at_any_scale_stop_the_training(store, monkeypatch):
+    """Lowered without end the scale would reach 0, and nothing would be learnt without a word."""
+    _, engine, method, _ = make({**PLAIN, "train": {**PLAIN["train"], "precision": "float16"}})
+    original = GRACL.loss
+
+    def steep(self, features, labels):
+        edge = (features - features.detach()).sum().sqrt()  # 0, with an infinite slope
+        return {**original(self, features, labels), "edge": edge}
+
+    monkeypatch.setattr(GRACL, "loss", steep)
+    with pytest.raises(NonFiniteLoss, match="step 17 "):
+        engine.run_epoch(Feed(store, engine.device), make_batches(20), LABELS, method, 1)

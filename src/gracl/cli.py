@@ -398,7 +398,7 @@ def _require_own_table(option: str, path: Path, head: str) -> None:
 def _require_unique_names(option: str, images: Records) -> None:
     """An image's id is its file's name, which must then tell it from all others."""
     names = Counter(record.path.stem for record in images)
-    name, count = names.most_common(1)[0]
+    name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
         raise ConfigError(
             f"{option} names images by their files, and {count} are called '{name}'. Give them names "

@@ -156,7 +156,7 @@ class Engine:
         # The one moment of a step at which the host waits for the device.
         *numbers, length = torch.cat([values, norm[None]]).tolist()
         losses = dict(zip(names, numbers, strict=True))
-        overflows = not math.isfinite(length) and not self.precision.needs_scaling
+        overflows = not math.isfinite(length) and not self.optimizer.may_pass_over
         if overflows or not all(map(math.isfinite, numbers)):
             self.statistics.undo_batch()
             raise _non_finite(losses, length, seed, records)

@@ -80,6 +80,14 @@ class Optimizer:
         self.scaler.unscale_(self.torch)
         return torch.nn.utils.get_total_norm(gradients)
 
+    @property
+    def may_pass_over(self) -> bool:
+        """Whether gradients that overflow are the scale's fault: it is lowered, and the step left out.
+
+        At a scale of 1 or less it is the gradients' own, and lowering it further would learn nothing.
+        """
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
+
     def step(self, done: float, norm: Tensor) -> None:
         """Moves the weights by what `take` took, and forgets it.
 

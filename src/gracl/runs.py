@@ -190,11 +190,14 @@ def _train(
             on_bad=config.data.on_bad,
             progress=training.stage(progress, "decode"),
         )
-    seen = torch.frombuffer(bytearray(_fingerprint(dataset.root, images).encode()), dtype=torch.uint8)
+    fingerprint = _fingerprint(dataset.root, images)
+    seen = torch.frombuffer(bytearray(fingerprint.encode()), dtype=torch.uint8)
     distributed.require_same("images", [seen], "Give each process the same ones")
     training.require_enough(images, config)
     links = known_links(images.records, config.data, table=table, root=dataset.root)
-    snapshot = distributed.from_first(lambda: _open(folder, config, dataset, images, links))
+    snapshot = distributed.from_first(
+        lambda: _open(folder, config, dataset, images, links, fingerprint)
+    )
     done = snapshot.epoch if snapshot else 0
     log = folder / "log.jsonl"
     # The last line of the log is written last. The model's file alone proves nothing: it may be that
@@ -307,7 +310,12 @@ def known_links(
 
 
 def _open(
-    folder: Path, config: Config, dataset: Dataset, images: ImageStore, links: Links
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    images: ImageStore,
+    links: Links,
+    fingerprint: str,
 ) -> Snapshot | None:
     """Makes the folder of a new run, or checks that this one may be continued, and reads where."""
     about = {
@@ -316,7 +324,7 @@ def _open(
         "layout": dataset.layout,
         "images": len(images),
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
-        "fingerprint": _fingerprint(dataset.root, images),
+        "fingerprint": fingerprint,
         "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
     }
     settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"

@@ -15,7 +15,7 @@ from gracl.clustering import Health, Labels, health
 from gracl.config import Config, MethodConfig, ModelConfig, TrainConfig
 from gracl.data.feed import Feed
 from gracl.data.records import Records, codes
-from gracl.data.sampler import ClusterSampler
+from gracl.data.sampler import ClusterSampler, Indices
 from gracl.data.store import ImageStore, open_store
 from gracl.engine import Engine
 from gracl.errors import ConfigError, DataError
@@ -234,8 +234,6 @@ def fit(
     if resume is not None:
         engine.load(resume.state)
     feed = Feed(images, engine.device, resident=RESIDENT[settings.store])
-    (cameras,) = codes("camera", images.records)
-    use_cameras = config.sampler.other_cameras and images.records.has("camera")
 
     for number in range(first, settings.epochs + 1):
         watch = Stopwatch(engine.device)
@@ -250,15 +248,7 @@ def fit(
                 )
             labels = method.start_epoch(features, watch)
             del features
-            sampler = ClusterSampler(
-                labels,
-                clusters_per_batch=config.sampler.clusters_per_batch,
-                images_per_cluster=config.sampler.images_per_cluster,
-                steps=settings.steps,
-                cameras=cameras if use_cameras else None,
-                seed=(settings.seed, number),
-            )
-            batches = list(sampler)
+            batches = draw_batches(labels, images.records, config, number)
             with watch("train"):
                 losses = engine.run_epoch(
                     feed, batches, labels, method, number, progress=stage(progress, "train")
@@ -282,6 +272,21 @@ def fit(
         previous = labels
     if engine.best is not model:
         model.load_state_dict(engine.best.state_dict())
+
+
+def draw_batches(labels: Labels, records: Records, config: Config, number: int) -> list[Indices]:
+    """Places of the images of each batch of an epoch; the same in every process."""
+    (cameras,) = codes("camera", records)
+    use_cameras = config.sampler.other_cameras and records.has("camera")
+    sampler = ClusterSampler(
+        labels,
+        clusters_per_batch=config.sampler.clusters_per_batch,
+        images_per_cluster=config.sampler.images_per_cluster,
+        steps=config.train.steps,
+        cameras=cameras if use_cameras else None,
+        seed=(config.train.seed, number),
+    )
+    return list(sampler)
 
 
 def _require_same_length(resume: Snapshot, images: ImageStore) -> None:
