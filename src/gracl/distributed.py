@@ -69,11 +69,6 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launched_rank() -> int:
-    """This process's number, known before the processes have joined; 0 for one that is alone."""
-    return int(os.environ["RANK"]) if launched() else 0
-
-
 def local_rank() -> int:
     """This process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
