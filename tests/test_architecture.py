@@ -39,7 +39,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("models.",),
     ("extraction", "tracklets"),
     ("methods.",),
-    ("config", "recipes."),
+    ("sections", "method_settings", "config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),
     ("files", "runs"),
     ("profiling",),

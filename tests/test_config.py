@@ -14,8 +14,9 @@ import yaml
 
 import gracl
 from gracl import cli
-from gracl.config import Config, MethodConfig, TrainConfig, differences, recipes
+from gracl.config import Config, TrainConfig, differences, recipes
 from gracl.errors import ConfigError
+from gracl.method_settings import SETTINGS, GRACLConfig, MethodConfig
 
 SOURCE = Path(gracl.__file__).parent
 
@@ -172,7 +173,7 @@ def test_sections_check_themselves_when_made_directly() -> None:
     with pytest.raises(ConfigError, match="epochs is 0"):
         TrainConfig(epochs=0)
     with pytest.raises(ConfigError, match="all loss weights are 0"):
-        MethodConfig(inter_weight=0.0, intra_weight=0.0)
+        GRACLConfig(inter_weight=0.0, intra_weight=0.0)
 
 
 @pytest.mark.parametrize(
@@ -302,15 +303,23 @@ def settings_read() -> Iterator[tuple[str, str]]:
                     yield variables.get(node.value.id, ""), node.attr
 
 
-def test_method_settings_are_exactly_the_arguments_of_the_method() -> None:
+@pytest.mark.parametrize("method", SETTINGS)
+def test_settings_of_a_method_are_exactly_its_keyword_arguments(method: str) -> None:
     from gracl.methods import METHODS
 
-    names = {item.name for item in fields(MethodConfig)} - {"name"}
-    for method in METHODS.values():
-        arguments = inspect.signature(method).parameters
-        assert names <= set(arguments)
-        for name in names:
-            assert arguments[name].default == getattr(MethodConfig(), name)
+    settings = SETTINGS[method](name=method)
+    expected = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    found = {}
+    for kind in METHODS[method].__mro__[:-1]:
+        arguments = inspect.signature(kind.__init__).parameters.values()
+        found |= {a.name: a.default for a in arguments if a.kind == a.KEYWORD_ONLY}
+    assert {"name": method, **found} == expected
+
+
+def test_every_method_has_its_own_settings() -> None:
+    from gracl.methods import METHODS
+
+    assert set(SETTINGS) == set(METHODS)
 
 
 def test_choices_are_those_of_what_they_choose() -> None:
@@ -336,10 +345,11 @@ def test_every_setting_is_read_somewhere(section: str) -> None:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    tree = ast.parse((SOURCE / "config.py").read_text(encoding="utf-8"))
-    sections = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Config")]
-    assert len(sections) == len(SECTIONS) + 1
-    for section in sections[:-1]:
+    trees = [ast.parse((SOURCE / f"{m}.py").read_text("utf-8")) for m in ("config", "method_settings")]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    sections = [node for node in classes if node.name.endswith("Config") and node.name != "Config"]
+    assert len(sections) == len(SECTIONS) + len(SETTINGS)  # the method's own, and what all share
+    for section in sections:
         for field, text in zip(section.body, [*section.body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign):
                 assert isinstance(text, ast.Expr), f"{section.name}.{ast.unparse(field.target)}"

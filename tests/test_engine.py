@@ -21,6 +21,7 @@ from gracl.data.store import ImageStore, open_store
 from gracl.engine import Engine, Groups
 from gracl.errors import NonFiniteLoss
 from gracl.methods.gracl import GRACL
+from gracl.methods.protocol import Batch
 from gracl.models.batchnorm import group_borders
 
 N, SIZE = 24, (32, 32)
@@ -76,11 +77,11 @@ def test_groups_by_themselves_give_the_steps_of_whole_batches(store):
         y = torch.from_numpy(LABELS[rows])
         parts = [rows[a:b] for a, b in pairwise(group_borders(len(rows), 4))]
         features = torch.cat([twin(store.images[torch.from_numpy(part)]) for part in parts])
-        parts = memory.loss(features, y)
+        parts = memory.loss(Batch(features, y))
         adam.zero_grad()
         sum(parts.values()).backward()
         adam.step()
-        memory.update(features.detach(), y)
+        memory.update(Batch(features.detach(), y))
         seen.append({name: value.item() for name, value in parts.items()})
     start = make()[0]
     for name, value in twin.named_parameters():
@@ -170,9 +171,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step_and_lists_the_files
     model, engine, method, _ = make()
     original = GRACL.loss
 
-    def broken(self, features, labels):
+    def broken(self, batch):
         # sqrt has a finite value and an infinite slope at 0
-        losses = original(self, features, labels)
+        losses, features = original(self, batch), batch.features
         return {**losses, "edge": (features - features.detach()).sum().sqrt()}
 
     monkeypatch.setattr(GRACL, "loss", broken)
@@ -290,7 +291,8 @@ def test_thousands_of_steps_do_not_grow(store):
 
 def test_a_step_that_is_refused_leaves_running_statistics_as_they_were(store, monkeypatch):
     model, engine, method, _ = make()
-    monkeypatch.setattr(GRACL, "loss", lambda _self, f, _y: {"inter": f.sum() * float("nan")})
+    nan = float("nan")
+    monkeypatch.setattr(GRACL, "loss", lambda _self, batch: {"inter": nan * batch.features.sum()})
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(NonFiniteLoss):
         engine.run_epoch(Feed(store, engine.device), make_batches(1), LABELS, method, 1)
@@ -303,9 +305,10 @@ def test_gradients_that_overflow_at_any_scale_stop_the_training(store, monkeypat
     _, engine, method, _ = make({**PLAIN, "train": {**PLAIN["train"], "precision": "float16"}})
     original = GRACL.loss
 
-    def steep(self, features, labels):
+    def steep(self, batch):
+        features = batch.features
         edge = (features - features.detach()).sum().sqrt()  # 0, with an infinite slope
-        return {**original(self, features, labels), "edge": edge}
+        return {**original(self, batch), "edge": edge}
 
     monkeypatch.setattr(GRACL, "loss", steep)
     with pytest.raises(NonFiniteLoss, match="step 17 "):

@@ -14,6 +14,7 @@ from gracl.errors import ClusterCollapse, ConfigError
 from gracl.jaccard import jaccard_distance
 from gracl.methods.gracl import GRACL
 from gracl.methods.groups import lowest_per_cluster
+from gracl.methods.protocol import Batch, Known
 
 
 def crowd(n_clusters=6, per_cluster=7, noise=0.35, dim=12, seed=0):
@@ -84,7 +85,7 @@ def test_relations_do_not_depend_on_the_memory_budget(memory):
     distance = jaccard_distance(features, k1=8, k2=3)
     for intra in ("mean", "min"):
         wide = GRACL(intra=intra).relations(features, labels, distance)
-        tight = GRACL(intra=intra, memory=memory).relations(features, labels, distance)
+        tight = GRACL(Known(memory=memory), intra=intra).relations(features, labels, distance)
         torch.testing.assert_close(wide, tight)
 
 
@@ -165,7 +166,7 @@ def test_the_memory_moves_as_defined(rule, nearest):
     bank = F.normalize(torch.randn(6, 12, generator=torch.Generator().manual_seed(1)))
     method.banks = {name: bank.clone() for name in ("inter", "intra", "centroid")}
     labels = torch.tensor([4, 1, 4, 2, 1, 1, 4, 2, 0, 0])
-    method.update(features[:10], labels)
+    method.update(Batch(features[:10], labels))
     for name, momentum in (("inter", 0.2), ("intra", 0.7), ("centroid", 0.5)):
         expected = naive_update(
             bank,
@@ -185,7 +186,7 @@ def test_the_memory_stays_as_it_is_without_an_update():
     features, _ = crowd()
     method = GRACL(update="none")
     method.banks = {"inter": features[:6].clone(), "intra": features[6:12].clone()}
-    method.update(features[:4], torch.tensor([0, 1, 2, 3]))
+    method.update(Batch(features[:4], torch.tensor([0, 1, 2, 3])))
     assert torch.equal(method.banks["inter"], features[:6])
     assert torch.equal(method.banks["intra"], features[6:12])
 
@@ -197,7 +198,7 @@ def test_losses_are_those_of_the_definition(negatives):
     g = torch.Generator().manual_seed(2)
     method.banks = {n: F.normalize(torch.randn(6, 12, generator=g)) for n in ("inter", "intra")}
     labels = torch.tensor([4, 1, 0, 5])
-    found = method.loss(features[:4], labels)
+    found = method.loss(Batch(features[:4], labels))
     for name, other, weight in (("inter", "intra", 0.3), ("intra", "inter", 0.9)):
         total = 0.0
         for f, y in zip(features[:4].double(), labels.tolist(), strict=True):
@@ -214,7 +215,7 @@ def test_reading_the_memory_does_not_change_it_and_gradients_reach_the_features_
     method.start_epoch(crowd(n_clusters=8, noise=0.1)[0])
     before = {name: bank.clone() for name, bank in method.banks.items()}
     batch = features[:6].clone().requires_grad_(True)
-    torch.stack(list(method.loss(batch, torch.arange(6)).values())).sum().backward()
+    torch.stack(list(method.loss(Batch(batch, torch.arange(6))).values())).sum().backward()
     assert batch.grad is not None
     assert batch.grad.abs().sum() > 0
     for name, bank in method.banks.items():
@@ -226,8 +227,8 @@ def test_the_memory_is_float32_whatever_the_model_runs_in():
     features = crowd(n_clusters=8, noise=0.1)[0]
     method = GRACL(eps=0.6)
     method.start_epoch(features.to(torch.bfloat16))
-    losses = method.loss(features[:4].to(torch.bfloat16), torch.arange(4))
-    method.update(features[:4].to(torch.bfloat16), torch.arange(4))
+    losses = method.loss(Batch(features[:4].to(torch.bfloat16), torch.arange(4)))
+    method.update(Batch(features[:4].to(torch.bfloat16), torch.arange(4)))
     assert {bank.dtype for bank in method.banks.values()} == {torch.float32}
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
 
@@ -246,7 +247,7 @@ def test_a_row_may_start_as_the_mean_of_its_cluster():
     method = GRACL(start="mean", centroid_weight=1.0)
     method.start_epoch(features)
     assert torch.equal(method.banks["inter"], method.banks["centroid"])
-    method.update(features[:1], torch.tensor([0]))
+    method.update(Batch(features[:1], torch.tensor([0])))
     assert not torch.equal(method.banks["inter"], method.banks["intra"].roll(1, 0))
 
 

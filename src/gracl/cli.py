@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 import tyro
 from rich.text import Text
 
-from gracl.config import Algorithm, Config, EvaluateConfig, recipes
+from gracl.config import Config, EvaluateConfig, recipes
 from gracl.errors import ConfigError, DataError, GraclError, did_you_mean
+from gracl.method_settings import Algorithm
 from gracl.terminal import (
     PROCESS,
     Bars,
@@ -578,7 +579,11 @@ def _parse(words: list[str]) -> Any:
         if not Path(settings).is_file():
             raise ConfigError(f"--settings {settings}: there is no such file")
         config = Config.load(settings, over=config)
-    demo_default = Demo(config=Config.load("demo"))
+    # The method decides which settings there are.
+    method = _value_of(words, "--method.name")
+    chosen = {} if method is None else {"method": {"name": method}}
+    config = config.replace(chosen)
+    demo_default = Demo(config=Config.load("demo").replace(chosen))
     train_default = Train(data=tyro.MISSING, recipe=recipe, config=config)
     commands = Union[  # noqa: UP007 - its members are made at run time
         Annotated[Demo, tyro.conf.subcommand("demo", default=demo_default)],

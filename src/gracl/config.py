@@ -6,40 +6,17 @@ with the nearest right one. Nothing heavy is imported here, so that `gracl --hel
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
 
 import yaml
 
 from gracl.errors import ConfigError, did_you_mean
-
-T = TypeVar("T", bound="Section")
-Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
-
-
-def ranged(default: float, low: float, high: float = math.inf) -> Any:
-    """A number that must lie in [low, high]."""
-    return field(default=default, metadata={"range": (low, high)})
-
-
-class Section:
-    """A part of the tree: checks each field against its type and range when it is made."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            checked = _checked(item.name, value, hints[item.name])
-            low, high = item.metadata.get("range", (-math.inf, math.inf))
-            if isinstance(checked, int | float) and not low <= checked <= high:
-                bound = f"in [{low}, {high}]" if high < math.inf else f"at least {low}"
-                raise ConfigError(f"{item.name} is {checked}; it must be {bound}")
-            object.__setattr__(self, item.name, checked)
+from gracl.method_settings import GRACLConfig, MethodConfig, settings_of
+from gracl.sections import Section, ranged, replaced
 
 
 @dataclass(frozen=True)
@@ -68,59 +45,8 @@ class ModelConfig(Section):
     """Generalised mean with a learnt power, plain mean, or class token; auto suits the backbone."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage; 1 keeps maps twice as large. Tokens have none: nothing changes."""
-
-
-@dataclass(frozen=True)
-class MethodConfig(Section):
-    """GRACL: pseudo labels, proxies, memory, losses (see gracl/methods/gracl.py)."""
-
-    name: Literal["gracl"] = "gracl"
-    """Which method."""
-    k1: int = ranged(30, 1)
-    """Neighbours of the Jaccard distance, the image itself included."""
-    k2: int = ranged(6, 1)
-    """Nearest encodings that are averaged, the image itself included."""
-    eps: float = ranged(0.6, 0.0, 1.0)
-    """Jaccard distance up to which two images are neighbours. Larger: fewer, larger clusters."""
-    min_samples: int = ranged(4, 1)
-    """Neighbours, itself included, that an image needs to start a cluster."""
-    clustering: Algorithm = "dbscan"
-    """How distances become clusters; hdbscan uses no eps, community needs the extra of its name."""
-    search: Literal["auto", "product", "half", "pruned", "approximate"] = "auto"
-    """How neighbours are found; all but approximate are exact, and that needs the extra faiss."""
-    relation: Literal["cosine", "jaccard"] = "cosine"
-    """The relation that proxies are selected by."""
-    inter_nearest: int = ranged(1, 0)
-    """Nearest foreign images that the inter-ID relation is the mean of; 0 is all of them."""
-    intra: Literal["mean", "min"] = "mean"
-    """Intra-ID relation: the mean, or the least, of the relations to the own cluster."""
-    update: Literal["criterion", "each", "mean", "none"] = "criterion"
-    """Which images of a batch move the memory."""
-    start: Literal["sample", "mean"] = "sample"
-    """A memory row starts as the selected sample, or as the cluster's mean."""
-    inter_momentum: float = ranged(0.1, 0.0, 1.0)
-    """Share of the old row that the inter bank keeps."""
-    intra_momentum: float = ranged(0.1, 0.0, 1.0)
-    """Share of the old row that the intra bank keeps."""
-    centroid_momentum: float = ranged(0.1, 0.0, 1.0)
-    """Share of the old row that the centroid bank keeps."""
-    negatives: Literal["own", "all"] = "own"
-    """Contrast with the other rows of the same bank, or of all banks."""
-    outliers: Literal["dropped", "others", "singletons"] = "dropped"
-    """Images in no cluster take no part, count as others in relations, or are clusters of one."""
-    temperature: float = ranged(0.05, 1e-3, 10.0)
-    """Of the contrasts; smaller is sharper."""
-    inter_weight: float = ranged(0.5, 0.0)
-    """Weight of the inter-ID contrast."""
-    intra_weight: float = ranged(0.5, 0.0)
-    """Weight of the intra-ID contrast."""
-    centroid_weight: float = ranged(0.0, 0.0)
-    """Weight of a contrast with the clusters' means; 0 is none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.inter_weight + self.intra_weight + self.centroid_weight > 0:
-            raise ConfigError("all loss weights are 0, so nothing would be learnt; set one above 0")
+    parts: int = ranged(0, 0, 8)
+    """Stripes of the image, top to bottom, with features of their own; for methods that need them."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +175,7 @@ class Config(Section):
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: MethodConfig = field(default_factory=GRACLConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -292,12 +218,15 @@ class Config(Section):
         return base.replace(settings)
 
     def replace(self, settings: Mapping[str, Any]) -> Self:
-        """A copy with some settings changed, as nested mappings of plain values."""
-        return _replace(self, settings, "")
+        """A copy with some settings changed, as nested mappings of plain values.
 
-    def plain(self) -> dict[str, Any]:
-        """Nested mappings of plain values, as YAML holds them."""
-        return {name: _plain(section) for name, section in dataclasses.asdict(self).items()}
+        Another `method.name` brings the settings that its method cannot do without, under these; what
+        both methods have, and was changed, is kept.
+        """
+        method = settings.get("method")
+        name = method.get("name", self.method.name) if isinstance(method, Mapping) else self.method.name
+        brought = {} if name == self.method.name else settings_of(name).brings
+        return replaced(replaced(self, brought), settings)
 
     def to_yaml(self) -> str:
         """All settings, resolved."""
@@ -327,68 +256,3 @@ def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
         for key, value in values.items()
         if value != theirs[section][key]
     }
-
-
-def _replace(section: T, settings: Mapping[str, Any], path: str) -> T:
-    known = {item.name for item in fields(section)}  # type: ignore[arg-type]
-    changed: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{path}{key}"
-        if key not in known:
-            raise ConfigError(f"unknown setting '{name}'; {did_you_mean(str(key), known)}")
-        current = getattr(section, key)
-        if not isinstance(current, Section):
-            changed[key] = value
-        elif value is None or isinstance(value, Mapping):  # None: a section left empty in YAML
-            changed[key] = _replace(current, value or {}, f"{name}.")
-        else:
-            raise ConfigError(f"{name} is {value!r}; expected settings below it")
-    try:
-        return dataclasses.replace(section, **changed)  # type: ignore[type-var]
-    except ConfigError as error:
-        raise ConfigError(f"{path}{error}") from None
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """The value as the type that the field declares, or an error."""
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        if value not in choices or type(value) not in {type(c) for c in choices}:
-            raise ConfigError(f"{name} is {value!r}; {did_you_mean(str(value), map(str, choices))}")
-        return value
-    if get_origin(hint) is tuple:
-        kinds = get_args(hint)
-        if not isinstance(value, list | tuple) or len(value) != len(kinds):
-            raise ConfigError(f"{name} is {value!r}; expected {len(kinds)} numbers, as [256, 128]")
-        numbers = tuple(_checked(name, v, kind) for v, kind in zip(value, kinds, strict=True))
-        if min(numbers) < 8:
-            raise ConfigError(f"{name} is {value!r}; each must be at least 8 pixels")
-        return numbers
-    if hint is float:
-        # YAML 1.1 reads 5e-4 as text, since it has no point
-        number = _number(value)
-        if number is not None:
-            if not math.isfinite(number):
-                raise ConfigError(f"{name} is {value!r}; expected a finite number")
-            return number
-    if type(value) is not hint and not (isinstance(hint, type) and isinstance(value, hint)):
-        hint_name = getattr(hint, "__name__", str(hint))
-        raise ConfigError(f"{name} is {value!r}, of type {type(value).__name__}; expected {hint_name}")
-    if hint is int and isinstance(value, bool):
-        raise ConfigError(f"{name} is {value}; expected a whole number")
-    return value
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value

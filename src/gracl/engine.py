@@ -24,7 +24,7 @@ from gracl.data.feed import Feed
 from gracl.data.records import Records
 from gracl.data.sampler import Indices
 from gracl.errors import NonFiniteLoss
-from gracl.methods import Method
+from gracl.methods.protocol import Batch, Method
 from gracl.models.batchnorm import RunningStatistics, group_borders
 from gracl.models.embedder import Embedder
 from gracl.optimization import Optimizer, Teacher
@@ -54,6 +54,8 @@ class Engine:
         self.optimizer = Optimizer(model, config.train, self.precision)
         self.statistics = RunningStatistics(model)
         self.teacher = Teacher(model, config.train.ema) if config.train.ema else None
+        if self.teacher is not None:
+            self.teacher.model.eval()
         if config.train.compile:
             model.compile()
 
@@ -101,6 +103,7 @@ class Engine:
                 losses = self._step(
                     images,
                     all_labels[on_device[step]],
+                    on_device[step],
                     groups,
                     method,
                     seed=(self.settings.seed, number, step),
@@ -122,6 +125,7 @@ class Engine:
         self,
         images: Iterator[Tensor],
         labels: Tensor,
+        rows: Tensor,
         groups: Groups,
         method: Method,
         *,
@@ -130,17 +134,21 @@ class Engine:
         records: Records,
     ) -> dict[str, float]:
         """One batch: forwards, backwards, a step of the optimiser, a move of the memory."""
-        features: list[Tensor] = []
+        outputs: list[Tensor] = []
         names: list[str] = []
 
         def take_group(number: int) -> list[Tensor]:
             """One group's part of all that is added up."""
-            y = labels[groups[number]]
-            found = self._forward(next(images), seed=(*seed, number))
-            losses = {k: groups.weight(number) * v for k, v in method.loss(found, y).items()}
+            part, pixels = groups[number], next(images)
+            output = self._forward(pixels, method, seed=(*seed, number))
+            batch = _batch(output, labels[part], rows[part])
+            if "teacher" in method.needs:
+                seen = self._by_teacher(pixels, seed=(*seed, number))
+                batch = dataclasses.replace(batch, teacher=seen)
+            losses = {k: groups.weight(number) * v for k, v in method.loss(batch).items()}
             with self.precision.backward():
                 gradients = self.optimizer.backward(torch.stack(list(losses.values())).sum())
-            features.append(found.detach())
+            outputs.append(output.detach())
             names[:] = losses
             values = torch.stack(list(losses.values())).detach().float()
             return [*gradients, *self.statistics.moved(), values]
@@ -162,21 +170,31 @@ class Engine:
             raise _non_finite(losses, length, seed, records)
         self.statistics.end_batch(statistics, groups.count)
         self.optimizer.step(done, norm)
-        own = torch.cat(features)[: groups.kept]
-        method.update(distributed.gather(own, groups.ends), labels)
+        own = torch.cat(outputs)[: groups.kept]
+        method.update(_batch(distributed.gather(own, groups.ends), labels, rows))
         if self.teacher is not None:
             self.teacher.follow()
         return {**losses, "total": sum(numbers)}
 
-    def _forward(self, images: Tensor, *, seed: tuple[int, ...]) -> Tensor:
-        """A group's features, its images changed at random."""
-        drawn = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
-        draws = torch.Generator().manual_seed(drawn)
-        images = augment(images, draws, fill=self.fill, **self.changes)
+    def _forward(self, images: Tensor, method: Method, *, seed: tuple[int, ...]) -> Tensor:
+        """A group's features, its images changed at random; (B, 1 + P, D) where there are parts."""
+        drawn = _number_from(seed)
+        images = augment(images, torch.Generator().manual_seed(drawn), fill=self.fill, **self.changes)
         torch.manual_seed(drawn)
         self.statistics.begin_group()
         with self.precision.forward():
-            return self.model(images)  # type: ignore[no-any-return]
+            found: Tensor = self.model(images, parts="parts" in method.needs)
+        return found
+
+    @torch.no_grad()
+    def _by_teacher(self, images: Tensor, *, seed: tuple[int, ...]) -> Tensor:
+        """(B, D) of the same images, changed in another way, mildly: neither erased nor recoloured."""
+        assert self.teacher is not None
+        draws = torch.Generator().manual_seed(_number_from((*seed, 1)))
+        mild = {**self.changes, "erase": 0.0, "color": 0.0}
+        with self.precision.forward():
+            found: Tensor = self.teacher.model(augment(images, draws, fill=self.fill, **mild))
+        return found.float()
 
     # -- what continues it ------------------------------------------------------------------------
 
@@ -228,6 +246,17 @@ class Groups:
     def weight(self, number: int) -> float:
         """A group's part of its batch, in images."""
         return (self.borders[number + 1] - self.borders[number]) / self.batch
+
+
+def _number_from(seed: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _batch(output: Tensor, labels: Tensor, rows: Tensor) -> Batch:
+    """What the network gave, taken apart: (B, D) features, or (B, 1 + P, D) with those of parts."""
+    if output.dim() == 2:
+        return Batch(output, labels, rows)
+    return Batch(output[:, 0], labels, rows, parts=output[:, 1:])
 
 
 def _copy_of(model: Embedder) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gracl import jaccard, metrics, openset, rerank
@@ -301,12 +302,18 @@ def can_be_scored(dataset: Dataset) -> bool:
     return bool(metrics.has_match(*protocols.sides(query, gallery, protocol)).any())
 
 
+def identities_of(records: Records, known: Records) -> NDArray[np.int64]:
+    """(N,) the identities that the same images have among `known`, as numbers; -1 is unknown."""
+    identities = {(record.path, record.box): record.identity for record in known}
+    truth = (dataclasses.replace(r, identity=identities.get((r.path, r.box))) for r in records)
+    (pids,) = codes("identity", Records(tuple(truth)))
+    return pids
+
+
 def agreement_with_truth(labels: Labels, records: Records, known: Records) -> Agreement | None:
     """Pseudo labels of records against the identities that the same images have among `known`.
 
     None where no identity is known.
     """
-    identities = {(record.path, record.box): record.identity for record in known}
-    truth = (dataclasses.replace(r, identity=identities.get((r.path, r.box))) for r in records)
-    (pids,) = codes("identity", Records(tuple(truth)))
+    pids = identities_of(records, known)
     return compare_labels(labels, pids) if bool(np.any(pids >= 0)) else None

@@ -22,6 +22,7 @@ def extract(
     *,
     batch_size: int = 256,
     precision: str = "float32",
+    parts: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The unit features of all images, on the model's device.
@@ -34,10 +35,11 @@ def extract(
             decoded is an error, since a row must stand for each record.
         batch_size: images at a time; the features do not depend on it beyond float rounding.
         precision: what the network computes in, see `gracl.precision`; the result is float32.
+        parts: also take the features of each image's parts.
         progress: called with (done, total) of this process's share.
 
     Returns:
-        (N, D) float32.
+        (N, D) float32; with `parts` (N, 1 + P, D), the image's own first.
     """
     device = next(model.parameters()).device
     if isinstance(images, Records):
@@ -46,7 +48,8 @@ def extract(
         images = Feed(images, device, resident=device.type == "cpu")
     ends = distributed.split([*range(0, len(images), batch_size), len(images)])
     start, end = ends[distributed.rank()], ends[distributed.rank() + 1]
-    features = torch.empty((end - start, model.dim), device=device)
+    shape = (1 + len(model.part_necks), model.dim) if parts else (model.dim,)
+    features = torch.empty((end - start, *shape), device=device)
     network = choose_precision(precision, device)
     training = model.training
     model.eval()
@@ -54,7 +57,7 @@ def extract(
         rows = [slice(at, min(at + batch_size, end)) for at in range(start, end, batch_size)]
         for part, batch in zip(rows, images.batches(rows), strict=True):
             with network.forward():
-                features[part.start - start : part.stop - start] = model(batch).float()
+                features[part.start - start : part.stop - start] = model(batch, parts=parts).float()
             if progress is not None:
                 progress(part.stop - start, end - start)
     finally:

@@ -29,12 +29,12 @@ from scipy import sparse
 
 from gracl import distributed, training
 from gracl.clustering import Labels, health
-from gracl.config import Config, DataConfig, MethodConfig, differences
+from gracl.config import Config, DataConfig, differences
 from gracl.data.pairs import links_of, read_links
 from gracl.data.records import Dataset, Problem, Records
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import ConfigError, DataError, RunError
-from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate
+from gracl.evaluation import agreement_with_truth, can_be_scored, evaluate, identities_of
 from gracl.extraction import extract
 from gracl.files import (
     append,
@@ -47,6 +47,7 @@ from gracl.files import (
     write_labels,
 )
 from gracl.links import Links, must_groups
+from gracl.method_settings import MethodConfig
 from gracl.models.embedder import Embedder
 from gracl.stopwatch import Stopwatch
 from gracl.training import Epoch, Progress, Snapshot
@@ -214,7 +215,10 @@ def _train(
         with watch("evaluate"):
             before = _scores(model, dataset, images, config, links)
         append(log, {"event": "start", **_about(device), "seconds": watch.seconds, "before": before})
-    for epoch in training.fit(model, images, config, links=links, resume=snapshot, progress=progress):
+    classes = identities_of(images.records, dataset.train)
+    for epoch in training.fit(
+        model, images, config, links=links, classes=classes, resume=snapshot, progress=progress
+    ):
         append(log, _epoch_line(epoch))
         write_labels(folder / "labels.csv", images.records, epoch.labels)
         if distributed.rank() == 0:
@@ -278,7 +282,9 @@ def cluster_images(
         batch_size=config.train.extract_batch,
         progress=training.stage(progress, "extract"),
     )
-    method = training.build_method(config.method, links=known, memory=config.train.memory)
+    method = training.build_method(
+        config.method, training.known_of(images.records, config, links=known)
+    )
     labels, distance = method.label(features)
     return Clustering(images.records, images.problems, labels, distance, known, config.method)
 
@@ -445,7 +451,8 @@ def _scores(
     labels_to: Path | None = None,
 ) -> dict[str, Any]:
     """Clusters by the model as it is, and what the truth says of them and of retrieval, if known."""
-    method = training.build_method(config.method, links=links, memory=config.train.memory)
+    known = training.known_of(images.records, config, links=links)
+    method = training.build_method(config.method, known)
     features = extract(model, images, batch_size=config.train.extract_batch)
     labels, _ = method.label(features)
     if labels_to is not None:

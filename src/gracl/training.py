@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gracl import distributed, forecast, jaccard
 from gracl.clustering import Health, Labels, health
-from gracl.config import Config, MethodConfig, ModelConfig, TrainConfig
+from gracl.config import Config, ModelConfig
 from gracl.data.feed import Feed
 from gracl.data.records import Records, codes
 from gracl.data.sampler import ClusterSampler, Indices
@@ -22,7 +22,9 @@ from gracl.errors import ConfigError, DataError
 from gracl.extraction import extract
 from gracl.forecast import Forecast
 from gracl.links import Links
-from gracl.methods import METHODS, Method
+from gracl.method_settings import MethodConfig
+from gracl.methods import METHODS
+from gracl.methods.protocol import Known, Method, Need
 from gracl.models.batchnorm import calibrate
 from gracl.models.embedder import Embedder, build_embedder
 from gracl.optimization import learning_rate
@@ -45,7 +47,7 @@ class Snapshot:
     epoch: int
     """Epochs that are done."""
     state: dict[str, dict[str, Tensor]]
-    """"model", "optimizer" and, where there is one, "teacher"; see `Engine.state`."""
+    """"model", "optimizer" and, where there is one, "teacher" (see `Engine.state`); "method"."""
     labels: Labels
 
 
@@ -91,22 +93,55 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> Embedder:
             weights=config.weights,
             pooling=config.pooling,
             last_stride=config.last_stride,
+            parts=config.parts,
         )
 
 
-def build_method(
-    config: MethodConfig, *, links: Links | None = None, memory: float = TrainConfig.memory
-) -> Method:
+def build_method(config: MethodConfig, known: Known | None = None) -> Method:
     """The method of these settings.
 
     Args:
         config: which method, and its settings.
-        links: pairs of rows that must, or cannot, share a cluster.
-        memory: GiB that one block of similarities may take.
+        known: of the images it will be given, besides their features.
     """
     settings = dataclasses.asdict(config)
-    method = METHODS[settings.pop("name")]
-    return method(**settings, links=links, memory=int(memory * forecast.GIB))
+    name = settings.pop("name")
+    return METHODS[name](known, **settings)
+
+
+def known_of(
+    images: Records, config: Config, *, links: Links | None = None, classes: Labels | None = None
+) -> Known:
+    """What a method is told of the images: their links, cameras if any is known, classes if given."""
+    (cameras,) = codes("camera", images)
+    return Known(
+        links=links,
+        cameras=cameras if images.has("camera") else None,
+        classes=classes,
+        memory=int(config.train.memory * forecast.GIB),
+    )
+
+
+def require_needs(needs: frozenset[Need], known: Known, config: Config) -> None:
+    """Refuses a method that lacks what it cannot do without, and says what to set."""
+    name = config.method.name
+    missing: dict[Need, tuple[bool, str]] = {
+        "cameras": (
+            known.cameras is None,
+            "the camera of each image, and none is known. Give a table with the column camera",
+        ),
+        "classes": (
+            known.classes is None or not bool((known.classes >= 0).any()),
+            "the true identity of the training images, and none is known. Give a table with the column "
+            "identity, or take a method that learns without",
+        ),
+        "parts": (config.model.parts < 1, "features of parts. Set model.parts to 3"),
+        "teacher": (not config.train.ema, "a teacher. Set train.ema to 0.999"),
+    }
+    for need, (is_missing, remedy) in missing.items():
+        if need in needs and is_missing:
+            kind = DataError if need in ("cameras", "classes") else ConfigError
+            raise kind(f"the method {name} needs {remedy}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -187,6 +222,7 @@ def fit(
     config: Config,
     *,
     links: Links | None = None,
+    classes: Labels | None = None,
     resume: Snapshot | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Epoch]:
@@ -201,6 +237,8 @@ def fit(
         config: all settings; the loop reads data, method, sampler, augment and train. Device and
             threads are the caller's to choose (`choose_device`, `use_threads`).
         links: pairs of images, by their place in the store, that must or cannot share a cluster.
+        classes: (N,) true identities as numbers from 0, -1 unknown, for a method that needs them: the
+            supervised upper bound. No other method is given them.
         resume: continue after this snapshot of a run with the same settings and images; the result
             is the same, bit for bit on a CPU, as that of a run that was never stopped.
         progress: called with (stage, done, total).
@@ -222,7 +260,12 @@ def fit(
         )
     require_enough(images, config)
     settings = config.train
-    method = build_method(config.method, links=links, memory=settings.memory)
+    needs = METHODS[config.method.name].needs
+    known = known_of(
+        images.records, config, links=links, classes=classes if "classes" in needs else None
+    )
+    require_needs(needs, known, config)
+    method = build_method(config.method, known)
     forecast_labels(len(images), model.dim, config).announce()
     first, previous = 1, None
     if resume is None:
@@ -233,6 +276,7 @@ def fit(
     engine = Engine(model, config)
     if resume is not None:
         engine.load(resume.state)
+        method.load(resume.state.get("method", {}))
     feed = Feed(images, engine.device, resident=RESIDENT[settings.store])
 
     for number in range(first, settings.epochs + 1):
@@ -244,10 +288,12 @@ def fit(
                     feed,
                     batch_size=settings.extract_batch,
                     precision=settings.precision,
+                    parts="parts" in needs,
                     progress=stage(progress, "extract"),
                 )
-            labels = method.start_epoch(features, watch)
-            del features
+            whole, parts = (features[:, 0], features[:, 1:]) if "parts" in needs else (features, None)
+            labels = method.start_epoch(whole, watch, parts=parts)
+            del features, whole, parts
             batches = draw_batches(labels, images.records, config, number)
             with watch("train"):
                 losses = engine.run_epoch(
@@ -267,7 +313,9 @@ def fit(
             images_per_second={name: n / watch.seconds[name] for name, n in images_in.items()},
             peak_memory=peak_memory(engine.device),
             model=engine.best,
-            snapshot=lambda n=number, y=labels: Snapshot(n, engine.state(), y),  # type: ignore[misc]
+            snapshot=lambda n=number, y=labels: Snapshot(  # type: ignore[misc]
+                n, {**engine.state(), "method": method.state()}, y
+            ),
         )
         previous = labels
     if engine.best is not model:

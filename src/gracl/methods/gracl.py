@@ -13,9 +13,7 @@ relation s_ij is a similarity of images i and j, taken over the whole data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,19 +22,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from gracl import distributed, neighbors
-from gracl.clustering import (
-    OUTLIER,
-    Algorithm,
-    Labels,
-    cluster,
-    outliers_as_singletons,
-    require_clusters,
-)
-from gracl.errors import ConfigError, did_you_mean
-from gracl.jaccard import jaccard_from_neighbors
-from gracl.links import Links
+from gracl import neighbors
+from gracl.clustering import OUTLIER, Labels, outliers_as_singletons, require_clusters
 from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster, turns
+from gracl.methods.memory import move, move_to_means
+from gracl.methods.protocol import Batch, Known
+from gracl.methods.pseudo_labels import PseudoLabels, require_choice
 from gracl.neighbors import Neighbors
 
 Relation = Literal["cosine", "jaccard"]
@@ -45,15 +36,13 @@ Update = Literal["criterion", "each", "mean", "none"]
 Negatives = Literal["own", "all"]
 Outliers = Literal["dropped", "others", "singletons"]
 Start = Literal["sample", "mean"]
-Stage = Callable[[str], AbstractContextManager[object]]
 
 
-class GRACL:
+class GRACL(PseudoLabels):
     """The method: its settings, and the memory of the epoch it is in.
 
     Args:
-        k1, k2: of the Jaccard distance, *the image itself included*.
-        eps, min_samples: of the clustering.
+        known: of the images, besides their features.
         relation: what s_ij is; "jaccard" is 1 - the distance that clustering used.
         inter_nearest: how many of the nearest foreign images R_inter is the mean of; 1 is the
             nearest alone, 0 is all. All cosines together are a trap: their mean is the product with
@@ -68,19 +57,13 @@ class GRACL:
         temperature: of both contrasts.
         inter_weight, intra_weight, centroid_weight: of the losses; a centroid weight above 0 adds a
             contrast with the clusters' means.
-        clustering: how distances become clusters (see `gracl.cluster`).
-        search: how neighbours are found (see `gracl.neighbors.search`).
-        links: pairs of images that must, or cannot, share a cluster.
-        memory: bytes that one block of similarities may take.
+        labels: k1, k2, eps, min_samples, clustering, search: see `PseudoLabels`.
     """
 
     def __init__(
         self,
+        known: Known | None = None,
         *,
-        k1: int = 30,
-        k2: int = 6,
-        eps: float = 0.6,
-        min_samples: int = 4,
         relation: Relation = "cosine",
         inter_nearest: int = 1,
         intra: Intra = "mean",
@@ -95,85 +78,41 @@ class GRACL:
         inter_weight: float = 0.5,
         intra_weight: float = 0.5,
         centroid_weight: float = 0.0,
-        clustering: Algorithm = "dbscan",
-        search: neighbors.Algorithm = "auto",
-        links: Links | None = None,
-        memory: int = neighbors.MEMORY,
+        **labels: Any,
     ) -> None:
+        super().__init__(known, **labels)
         choices = (relation, Relation), (intra, Intra), (update, Update), (start, Start)
-        further = (negatives, Negatives), (outliers, Outliers), (clustering, Algorithm)
-        for value, kind in (*choices, *further, (search, neighbors.Algorithm)):
-            if value not in get_args(kind):
-                raise ConfigError(f"'{value}' is no choice; {did_you_mean(value, get_args(kind))}")
-        self.k1, self.k2, self.eps, self.min_samples = k1, k2, eps, min_samples
+        for value, kind in (*choices, (negatives, Negatives), (outliers, Outliers)):
+            require_choice(value, kind)
         self.relation, self.inter_nearest, self.intra = relation, inter_nearest, intra
         self.update_rule, self.start, self.negatives = update, start, negatives
-        self.outliers, self.temperature, self.budget = outliers, temperature, memory
-        self.clustering, self.search, self.links = clustering, search, links
+        self.outliers, self.temperature = outliers, temperature
         self.weights = {"inter": inter_weight, "intra": intra_weight, "centroid": centroid_weight}
         self.momentum = {
             "inter": inter_momentum,
             "intra": intra_momentum,
             "centroid": centroid_momentum,
         }
-        self.banks: dict[str, Tensor] = {}
 
     # -- once an epoch ----------------------------------------------------------------------------
 
-    def start_epoch(self, features: Tensor, stage: Stage = nullcontext) -> Labels:
-        """Clusters the features of all images and rebuilds the memory from their proxies.
+    def choose(self, labels: Labels, distance: sparse.csr_array) -> Labels:  # noqa: ARG002
+        """The clusters, if there are two; outliers as clusters of one if that is the rule."""
+        labels = require_clusters(labels)
+        return outliers_as_singletons(labels) if self.outliers == "singletons" else labels
 
-        Args:
-            features: (N, D), in record order.
-            stage: called with the name of each stage, gives the context that it runs in: for clocks.
-
-        Returns:
-            (N,) pseudo labels; `OUTLIER` takes no part in this epoch.
-
-        Raises:
-            ClusterCollapse: fewer than two clusters, so there is nothing to contrast.
-        """
-        features = features.float()
-        with stage("search"):
-            found = self.find_neighbors(features)
-        with stage("graph"):
-            distance = self.measure(features, found)
-        with stage("cluster"):
-            labels = require_clusters(self.cluster(distance))
-            if self.outliers == "singletons":
-                labels = outliers_as_singletons(labels)
-        with stage("proxies"):
-            inter, intra = self.relations(features, labels, distance, found)
-            banks = self.remember(features, torch.from_numpy(labels), inter, intra)
-            self.banks = {name: distributed.of_first(bank) for name, bank in banks.items()}
-        return labels
-
-    def find_neighbors(self, features: Tensor) -> Neighbors:
-        """The neighbours of all images that the Jaccard distance needs."""
-        k = max(self.k1, self.k2)
-        return neighbors.search(features, k, algorithm=self.search, memory=self.budget)
-
-    def measure(self, features: Tensor, found: Neighbors) -> sparse.csr_array:
-        """(N, N) Jaccard distances below 1."""
-        return jaccard_from_neighbors(features, found, k1=self.k1, k2=self.k2)
-
-    def cluster(self, distance: sparse.csr_array) -> Labels:
-        """(N,) pseudo labels, which may all be outliers."""
-        labels = cluster(
-            distance,
-            algorithm=self.clustering,
-            eps=self.eps,
-            min_samples=self.min_samples,
-            links=self.links,
-        )
-        # Sums of another device may differ in their last digit, and a cluster may hang on it.
-        return distributed.of_first(torch.from_numpy(labels)).numpy()
-
-    def label(self, features: Tensor) -> tuple[Labels, sparse.csr_array]:
-        """(N,) pseudo labels, which may all be outliers, and the Jaccard distances they rest on."""
-        features = features.float()
-        distance = self.measure(features, self.find_neighbors(features))
-        return self.cluster(distance), distance
+    def build_memory(
+        self,
+        features: Tensor,
+        labels: Labels,
+        *,
+        distance: sparse.csr_array,
+        found: Neighbors,
+        **_: object,
+    ) -> dict[str, Tensor]:
+        """The two proxies of each cluster, by the relations of its images over the whole data set."""
+        inter, intra = self.relations(features, labels, distance, found)
+        return self.remember(features, torch.from_numpy(labels), inter, intra)
 
     def relations(
         self,
@@ -201,11 +140,11 @@ class GRACL:
                 self.inter_nearest,
                 counts_as_other=counts_as_other,
                 known=found if found is not None and found.recall == 1 else None,
-                memory=self.budget,
+                memory=self.known.memory,
             )
         else:
             inter_scores = mean_foreign_cosine(features, y, counts_as_other)
-        return inter_scores.cpu(), own_cosine(features, y, self.intra, memory=self.budget).cpu()
+        return inter_scores.cpu(), own_cosine(features, y, self.intra, memory=self.known.memory).cpu()
 
     def remember(
         self, features: Tensor, labels: Tensor, inter: Tensor, intra: Tensor
@@ -227,19 +166,15 @@ class GRACL:
 
     # -- at each step -----------------------------------------------------------------------------
 
-    def loss(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted contrasts of a batch; their sum is what is minimised.
-
-        Args:
-            features: (B, D) unit rows, with gradient, of a batch or of a part of one.
-            labels: (B,) their clusters in this epoch, each >= 0.
 
         Returns:
             Scalars by name: "inter", "intra", and "centroid" where its weight is not 0; each a mean
             over the rows.
         """
         return {
-            name: self.weights[name] * self.contrast(features.float(), labels, name)
+            name: self.weights[name] * self.contrast(batch.features.float(), batch.labels, name)
             for name in self.banks
         }
 
@@ -254,7 +189,7 @@ class GRACL:
         return F.cross_entropy(logits, labels)
 
     @torch.no_grad()
-    def update(self, features: Tensor, labels: Tensor) -> None:
+    def update(self, batch: Batch) -> None:
         """Moves the memory towards a batch's features, as they were in its losses.
 
         bank_y <- normalise(momentum * bank_y + (1 - momentum) * f*)
@@ -264,21 +199,21 @@ class GRACL:
         of the intra bank; `inter_nearest` counts rows here, as it counts images in selection. The
         centroid bank always follows the mean.
         """
-        features = features.detach().float()
+        features, labels = batch.features.detach().float(), batch.labels
         for name, bank in self.banks.items():
+            momentum = self.momentum[name]
             rule: Update = "mean" if name == "centroid" else self.update_rule
             if rule == "mean":
-                present, position = torch.unique(labels, return_inverse=True)
-                self._move(name, present, cluster_means(features, position))
+                move_to_means(bank, features, labels, momentum)
             elif rule == "each":
                 for turn in turns(labels):
-                    self._move(name, labels[turn], features[turn])
+                    move(bank, labels[turn], features[turn], momentum)
             elif rule == "criterion":
                 similarity = features @ bank.T
                 own = similarity.gather(1, labels[:, None])[:, 0]
                 scores = own if name == "intra" else self._nearest_rows(similarity, labels)
                 chosen = lowest_per_cluster(scores, labels)
-                self._move(name, labels[chosen], features[chosen])
+                move(bank, labels[chosen], features[chosen], momentum)
 
     def _nearest_rows(self, similarity: Tensor, labels: Tensor) -> Tensor:
         """Mean similarity to the nearest rows of other clusters, as many as in R_inter."""
@@ -286,10 +221,6 @@ class GRACL:
         n_foreign = similarity.shape[1] - 1
         m = min(self.inter_nearest or n_foreign, n_foreign)
         return foreign.topk(m, dim=1).values.mean(dim=1)
-
-    def _move(self, name: str, rows: Tensor, towards: Tensor) -> None:
-        bank, mu = self.banks[name], self.momentum[name]
-        bank[rows] = F.normalize(mu * bank[rows] + (1 - mu) * towards)
 
 
 # -- relations ------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The network that turns crops into unit feature vectors.
 
-Letters: B images, D feature dimensions, H x W pixels.
+Letters: B images, D feature dimensions, H x W pixels, P parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gracl.models import backbones
-from gracl.models.pooling import build_pooling
+from gracl.models.pooling import MAPS, Layout, build_pooling
 from gracl.models.weights import load_into, read_hub, read_weights
 
 Pooling = Literal["auto", "gem", "average", "cls"]
@@ -37,6 +37,8 @@ class Embedder(nn.Module):
         dim: int,
         size: tuple[int, int],
         pooling: nn.Module,
+        layout: Layout = MAPS,
+        parts: int = 0,
         mean: tuple[float, ...] = (0.485, 0.456, 0.406),
         std: tuple[float, ...] = (0.229, 0.224, 0.225),
     ) -> None:
@@ -45,6 +47,8 @@ class Embedder(nn.Module):
         self.pooling = pooling
         self.neck = nn.BatchNorm1d(dim)
         self.neck.bias.requires_grad_(False)
+        self.layout = layout
+        self.part_necks = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(parts))
         self.size = size
         """(height, width) of the images it is meant for."""
         self.dim = dim
@@ -52,14 +56,23 @@ class Embedder(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, parts: bool = False) -> Tensor:
         """(B, 3, H, W) pixels 0..255, uint8 or float -> (B, D) float32 unit features.
+
+        With `parts`, (B, 1 + P, D): the image's, then those of P stripes from top to bottom, each the
+        mean over its cells through a neck of its own.
 
         Under autocast only the backbone computes in lower precision: every pooling gives float32, and
         neck and length keep it.
         """
         features = self.backbone.forward_features((images.float() - self.mean) / self.std)  # type: ignore[operator]
-        return F.normalize(self.neck(self.pooling(features)))
+        whole = F.normalize(self.neck(self.pooling(features)))
+        if not parts:
+            return whole
+        stripes = self.layout.stripes(features, len(self.part_necks))
+        means = [stripe.float().mean(dim=2) for stripe in stripes]
+        necks = zip(self.part_necks, means, strict=True)
+        return torch.stack([whole, *(F.normalize(neck(mean)) for neck, mean in necks)], dim=1)
 
     def _load_from_state_dict(self, tensors: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Models of gracl 0.1 saved neither: both followed from the backbone then, as they do here.
@@ -75,6 +88,7 @@ def build_embedder(
     weights: str | Path = "none",
     pooling: Pooling = "auto",
     last_stride: int = 1,
+    parts: int = 0,
 ) -> Embedder:
     """An `Embedder` on any timm backbone that gives feature maps or tokens.
 
@@ -88,6 +102,7 @@ def build_embedder(
             for the class token; "auto" is what suits the backbone (see `backbones.choose_pooling`).
         last_stride: 1 keeps the maps of the last stage at twice the resolution, as the field does; 2
             leaves the backbone as it is. Tokens have no stride, and are left as they are by both.
+        parts: stripes of the image, top to bottom, that have features of their own; maps only.
 
     Raises:
         ConfigError: no such backbone, or its size, pooling or last stride cannot be as asked for.
@@ -104,12 +119,16 @@ def build_embedder(
     norm = backbones.trim(net, features, keep_norm=chosen == "average")
     if last_stride == 1 and layout.order != "tokens":
         backbones.set_last_stride(net, backbone, size)
+    if parts:
+        layout.stripes(backbones.try_out(net, backbone, size), parts)  # refused now if it cannot be
     cfg = _load(net, backbone, weights)
     return Embedder(
         net.train(),
         dim=layout.cells(features).shape[1],
         size=size,
         pooling=build_pooling(chosen, layout, backbones.take_norm(net, norm) if norm else None),
+        layout=layout,
+        parts=parts,
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
     )

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gracl.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -35,6 +37,23 @@ class Layout:
         if self.order == "channels-last":
             return features.flatten(1, 2).transpose(1, 2)
         return features.flatten(2)
+
+    def stripes(self, features: Tensor, count: int) -> tuple[Tensor, ...]:
+        """The image cut across into so many stripes, top to bottom, each (B, C, its cells).
+
+        Raises:
+            ConfigError: tokens, or fewer rows of cells than stripes.
+        """
+        height = 0 if self.order == "tokens" else features.shape[2 if self.order == "maps" else 1]
+        if count > height:
+            found = "are tokens" if not height else f"have {height} rows of cells"
+            raise ConfigError(
+                f"model.parts is {count}, and the backbone's features {found}. Take a convolutional "
+                "backbone, a larger model.size or fewer parts"
+            )
+        cells = self.cells(features)
+        rows = cells.reshape(*cells.shape[:2], height, -1)
+        return tuple(part.flatten(2) for part in torch.tensor_split(rows, count, dim=2))
 
 
 MAPS = Layout()

@@ -1,0 +1,133 @@
+"""Settings of the methods: what all share, and what each has besides.
+
+The settings of a method are the keyword arguments of its class, with the same defaults, and the ranges
+that they must lie in. Nothing heavy is imported here, so that `gracl --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from gracl.errors import ConfigError, did_you_mean
+from gracl.sections import Section, ranged
+
+Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
+
+
+@dataclass(frozen=True)
+class MethodConfig(Section):
+    """Pseudo labels, which all methods share, and all settings of a method that has no others."""
+
+    brings: ClassVar[Mapping[str, Any]] = {}
+    """Settings of other sections that the method cannot do without; choosing it sets them."""
+
+    name: str = "gracl"
+    """Which method; the other settings of this section are those of the method named."""
+    k1: int = ranged(30, 1)
+    """Neighbours of the Jaccard distance, the image itself included."""
+    k2: int = ranged(6, 1)
+    """Nearest encodings that are averaged, the image itself included."""
+    eps: float = ranged(0.6, 0.0, 1.0)
+    """Jaccard distance up to which two images are neighbours. Larger: fewer, larger clusters."""
+    min_samples: int = ranged(4, 1)
+    """Neighbours, itself included, that an image needs to start a cluster."""
+    clustering: Algorithm = "dbscan"
+    """How distances become clusters; hdbscan uses no eps, community needs the extra of its name."""
+    search: Literal["auto", "product", "half", "pruned", "approximate"] = "auto"
+    """How neighbours are found; all but approximate are exact, and that needs the extra faiss."""
+
+    def chosen_by(self, settings: Mapping[str, Any]) -> MethodConfig:
+        """These settings, or those of the method that `settings` names.
+
+        Of the old method's settings, those of the pseudo labels are kept, and others that both have,
+        where they were changed.
+        """
+        name = settings.get("name", self.name)
+        if name == self.name:
+            return self
+        kind = settings_of(name)
+        shared = {item.name for item in dataclasses.fields(MethodConfig)} - {"name"}
+        theirs = {item.name for item in dataclasses.fields(kind)}
+        kept = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name in shared
+            or (item.name in theirs - {"name"} and getattr(self, item.name) != item.default)
+        }
+        return kind(name=name, **kept)
+
+
+@dataclass(frozen=True)
+class GRACLConfig(MethodConfig):
+    """GRACL: two relation-aware proxies a cluster (see gracl/methods/gracl.py)."""
+
+    relation: Literal["cosine", "jaccard"] = "cosine"
+    """The relation that proxies are selected by."""
+    inter_nearest: int = ranged(1, 0)
+    """Nearest foreign images that the inter-ID relation is the mean of; 0 is all of them."""
+    intra: Literal["mean", "min"] = "mean"
+    """Intra-ID relation: the mean, or the least, of the relations to the own cluster."""
+    update: Literal["criterion", "each", "mean", "none"] = "criterion"
+    """Which images of a batch move the memory."""
+    start: Literal["sample", "mean"] = "sample"
+    """A memory row starts as the selected sample, or as the cluster's mean."""
+    inter_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the inter bank keeps."""
+    intra_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the intra bank keeps."""
+    centroid_momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the centroid bank keeps."""
+    negatives: Literal["own", "all"] = "own"
+    """Contrast with the other rows of the same bank, or of all banks."""
+    outliers: Literal["dropped", "others", "singletons"] = "dropped"
+    """Images in no cluster take no part, count as others in relations, or are clusters of one."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of the contrasts; smaller is sharper."""
+    inter_weight: float = ranged(0.5, 0.0)
+    """Weight of the inter-ID contrast."""
+    intra_weight: float = ranged(0.5, 0.0)
+    """Weight of the intra-ID contrast."""
+    centroid_weight: float = ranged(0.0, 0.0)
+    """Weight of a contrast with the clusters' means; 0 is none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.inter_weight + self.intra_weight + self.centroid_weight > 0:
+            raise ConfigError("all loss weights are 0, so nothing would be learnt; set one above 0")
+
+
+@dataclass(frozen=True)
+class ClusterContrastConfig(MethodConfig):
+    """Cluster Contrast: one proxy a cluster (see gracl/methods/cluster_contrast.py)."""
+
+    update: Literal["each", "mean", "hardest"] = "each"
+    """Which images of a batch move the memory: each in turn, their mean, or the farthest."""
+    momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the bank keeps."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of the contrast; smaller is sharper."""
+
+
+SETTINGS: dict[str, type[MethodConfig]] = {
+    "gracl": GRACLConfig,
+    "cluster-contrast": ClusterContrastConfig,
+}
+"""By the method's name; a method that is not here has the settings that all share."""
+
+
+def settings_of(name: Any) -> type[MethodConfig]:
+    """The kind of settings that a method has.
+
+    Raises:
+        ConfigError: no method has this name.
+    """
+    if name in SETTINGS:
+        return SETTINGS[name]
+    from gracl.methods import METHODS  # heavy, and only asked for a method of the user's own
+
+    if name not in METHODS:
+        raise ConfigError(f"no method '{name}'; {did_you_mean(str(name), METHODS)}")
+    return MethodConfig

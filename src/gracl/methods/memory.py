@@ -1,0 +1,48 @@
+"""What memories have in common: a contrast with the rows of a bank, and a row that moves.
+
+Letters: C rows of a bank, D dimensions, B images of a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gracl.clustering import Labels
+from gracl.methods.groups import cluster_means
+
+
+def means_of_clusters(features: Tensor, labels: Labels) -> Tensor:
+    """(C, D) unit rows: the mean of each cluster of all images; those of no cluster are left out."""
+    y = torch.from_numpy(labels).to(features.device)
+    return cluster_means(features[y >= 0], y[y >= 0])
+
+
+def contrast(features: Tensor, bank: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Cross entropy that pulls each feature to its row of the bank, from all other rows.
+
+    -log ( exp(f . bank_y / temperature) / sum over k of exp(f . bank_k / temperature) ), as a mean.
+
+    Args:
+        features: (B, D) unit rows.
+        bank: (C, D) unit rows.
+        labels: (B,) rows of the bank.
+        temperature: above 0.
+
+    >>> rows = torch.eye(2)
+    >>> round(contrast(rows, rows, torch.tensor([0, 1]), 1.0).item(), 4)  # log(1 + exp(-1))
+    0.3133
+    """
+    return F.cross_entropy(features @ bank.T / temperature, labels)
+
+
+def move(bank: Tensor, rows: Tensor, towards: Tensor, momentum: float) -> None:
+    """bank_r <- normalise(momentum * bank_r + (1 - momentum) * towards), for distinct rows r."""
+    bank[rows] = F.normalize(momentum * bank[rows] + (1 - momentum) * towards)
+
+
+def move_to_means(bank: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
+    """Moves each row that a batch has images of towards their mean, of unit length."""
+    present, position = torch.unique(labels, return_inverse=True)
+    move(bank, present, cluster_means(features, position), momentum)
