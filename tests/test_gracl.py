@@ -191,6 +191,35 @@ def test_the_memory_stays_as_it_is_without_an_update():
     assert torch.equal(method.banks["intra"], features[6:12])
 
 
+def test_a_row_may_follow_the_very_sample_that_is_the_proxy():
+    features, labels = crowd()
+    method = GRACL(update="sample", inter_momentum=0.3, intra_momentum=0.6)
+    distance = jaccard_distance(features, k1=8, k2=3)
+    inter, intra = method.relations(features, labels, distance)
+    method.banks = method.remember(features, torch.from_numpy(labels), inter, intra)
+    before = {name: bank.clone() for name, bank in method.banks.items()}
+    proxies = {
+        name: [min(np.flatnonzero(labels == k), key=lambda i, s=scores: float(s[i])) for k in range(6)]
+        for name, scores in (("inter", inter), ("intra", intra))
+    }
+    assert proxies["inter"] != proxies["intra"]
+
+    rows = torch.tensor([int(proxies["inter"][2]), int(proxies["intra"][4]), int(proxies["inter"][2])])
+    seen = F.normalize(features[rows] + 0.2 * torch.randn(3, 12, generator=torch.Generator()))
+    method.update(Batch(seen, torch.from_numpy(labels)[rows], rows))
+    moved = {
+        name: [k for k in range(6) if not torch.equal(method.banks[name][k], before[name][k])]
+        for name in before
+    }
+    in_batch = set(rows.tolist())
+    assert moved == {n: [k for k in range(6) if int(p[k]) in in_batch] for n, p in proxies.items()}
+    assert 2 in moved["inter"]
+    assert 4 in moved["intra"]
+    twice = F.normalize(seen[0] + seen[2], dim=0)  # the same image, changed at random in two ways
+    expected = F.normalize(0.3 * before["inter"][2] + 0.7 * twice, dim=0)
+    torch.testing.assert_close(method.banks["inter"][2], expected)
+
+
 @pytest.mark.parametrize("negatives", ["own", "all"])
 def test_losses_are_those_of_the_definition(negatives):
     features, _ = crowd(seed=5)

@@ -70,7 +70,7 @@ class GRACLConfig(MethodConfig):
     """Nearest foreign images that the inter-ID relation is the mean of; 0 is all of them."""
     intra: Literal["mean", "min"] = "mean"
     """Intra-ID relation: the mean, or the least, of the relations to the own cluster."""
-    update: Literal["criterion", "each", "mean", "none"] = "criterion"
+    update: Literal["criterion", "each", "mean", "sample", "none"] = "criterion"
     """Which images of a batch move the memory."""
     start: Literal["sample", "mean"] = "sample"
     """A memory row starts as the selected sample, or as the cluster's mean."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from gracl import neighbors
+from gracl import distributed, neighbors
 from gracl.clustering import OUTLIER, Labels, outliers_as_singletons, require_clusters
 from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster, turns
 from gracl.methods.memory import move, move_to_means
@@ -32,7 +32,7 @@ from gracl.neighbors import Neighbors
 
 Relation = Literal["cosine", "jaccard"]
 Intra = Literal["mean", "min"]
-Update = Literal["criterion", "each", "mean", "none"]
+Update = Literal["criterion", "each", "mean", "sample", "none"]
 Negatives = Literal["own", "all"]
 Outliers = Literal["dropped", "others", "singletons"]
 Start = Literal["sample", "mean"]
@@ -49,7 +49,8 @@ class GRACL(PseudoLabels):
             one vector that all clusters share, so it picks the same direction everywhere.
         intra: R_intra is the mean, or the minimum, of the relations to the own cluster.
         update: which of a cluster's images in the batch moves its memory: the one that meets the
-            criterion the proxy was selected by; each in turn; their mean; none.
+            criterion the proxy was selected by; each in turn; their mean; the selected sample itself,
+            where the batch has it; none.
         start: a memory row starts as the selected sample, or as the mean of the cluster.
         inter_momentum, intra_momentum, centroid_momentum: share of the OLD row that is kept.
         negatives: contrast with the other clusters' rows of the same bank, or of all.
@@ -93,6 +94,8 @@ class GRACL(PseudoLabels):
             "intra": intra_momentum,
             "centroid": centroid_momentum,
         }
+        self.proxies: dict[str, Tensor] = {}
+        """(C,) by bank: which of the N images is the proxy of each cluster."""
 
     # -- once an epoch ----------------------------------------------------------------------------
 
@@ -158,10 +161,11 @@ class GRACL(PseudoLabels):
         y = labels[member]
         means = cluster_means(features[member.to(features.device)], y.to(features.device))
         banks = {"inter": means, "intra": means, "centroid": means}
-        if self.start == "sample":
-            for name, scores in (("inter", inter), ("intra", intra)):
-                proxies = member[lowest_per_cluster(scores[member], y)]
-                banks[name] = features[proxies.to(features.device)]
+        for name, scores in (("inter", inter), ("intra", intra)):
+            proxies = member[lowest_per_cluster(scores[member], y)].to(features.device)
+            self.proxies[name] = distributed.of_first(proxies)
+            if self.start == "sample":
+                banks[name] = features[self.proxies[name]]
         return {name: bank.clone() for name, bank in banks.items() if self.weights[name]}
 
     # -- at each step -----------------------------------------------------------------------------
@@ -205,6 +209,9 @@ class GRACL(PseudoLabels):
             rule: Update = "mean" if name == "centroid" else self.update_rule
             if rule == "mean":
                 move_to_means(bank, features, labels, momentum)
+            elif rule == "sample":
+                is_proxy = batch.rows == self.proxies[name][labels]
+                move_to_means(bank, features[is_proxy], labels[is_proxy], momentum)
             elif rule == "each":
                 for turn in turns(labels):
                     move(bank, labels[turn], features[turn], momentum)
