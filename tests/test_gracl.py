@@ -115,7 +115,7 @@ def test_the_mean_of_all_cosines_picks_one_direction_for_all_clusters():
     distance = jaccard_distance(features, k1=8, k2=3)
     agreeing = {}
     for nearest in (0, 1):
-        method = GRACL(inter_nearest=nearest)
+        method = GRACL(relation="cosine", inter_nearest=nearest)
         bank = method.remember(
             features, torch.from_numpy(labels), *method.relations(features, labels, distance)
         )["inter"]
@@ -193,7 +193,7 @@ def test_the_memory_stays_as_it_is_without_an_update():
 
 def test_a_row_may_follow_the_very_sample_that_is_the_proxy():
     features, labels = crowd()
-    method = GRACL(update="sample", inter_momentum=0.3, intra_momentum=0.6)
+    method = GRACL(update="sample", centroid_weight=0.0, inter_momentum=0.3, intra_momentum=0.6)
     distance = jaccard_distance(features, k1=8, k2=3)
     inter, intra = method.relations(features, labels, distance)
     method.banks = method.remember(features, torch.from_numpy(labels), inter, intra)

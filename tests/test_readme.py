@@ -138,3 +138,31 @@ def test_the_python_of_the_page_on_data_sets_runs(tmp_path, monkeypatch):
         exec(re.sub(r"(?m)^(gracl\.)", r"_ = \1", block), names)
         found.append(names["_"].layout)
     assert found == ["msmt17-v2-train", "dataframe", "coco", "megadetector", "huggingface"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_method_of_the_page_on_methods_trains(photos, monkeypatch):
+    from gracl.methods import METHODS
+
+    monkeypatch.setitem(METHODS, "medoid", None)  # taken back afterwards
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    quick = {
+        "model": {"backbone": "test_resnet", "weights": "none", "size": [32, 16]},
+        "method": {"min_samples": 2, "k1": 6},
+        "train": {"epochs": 2, "steps": 2, "threads": 1},
+    }
+    monkeypatch.setattr(Config, "load", lambda *_: Config().replace(quick))
+    names = {}
+    exec(block, names)
+    assert names["config"].method.name == "medoid"
+    assert "medoid" in names["run"].epochs[-1]["losses"]
+
+
+def test_the_page_on_methods_names_each_of_them():
+    from gracl.methods import METHODS
+
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \[`([a-z-]+)`\]\(\.\./(src[^)]+)\)", page, flags=re.MULTILINE)
+    assert [name for name, _ in named] == [*METHODS]
+    assert all((ROOT / path).is_file() for _, path in named)

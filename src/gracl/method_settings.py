@@ -64,13 +64,13 @@ class MethodConfig(Section):
 class GRACLConfig(MethodConfig):
     """GRACL: two relation-aware proxies a cluster (see gracl/methods/gracl.py)."""
 
-    relation: Literal["cosine", "jaccard"] = "cosine"
+    relation: Literal["cosine", "jaccard"] = "jaccard"
     """The relation that proxies are selected by."""
     inter_nearest: int = ranged(1, 0)
     """Nearest foreign images that the inter-ID relation is the mean of; 0 is all of them."""
     intra: Literal["mean", "min"] = "mean"
     """Intra-ID relation: the mean, or the least, of the relations to the own cluster."""
-    update: Literal["criterion", "each", "mean", "sample", "none"] = "criterion"
+    update: Literal["criterion", "each", "mean", "sample", "none"] = "none"
     """Which images of a batch move the memory."""
     start: Literal["sample", "mean"] = "sample"
     """A memory row starts as the selected sample, or as the cluster's mean."""
@@ -86,11 +86,11 @@ class GRACLConfig(MethodConfig):
     """Images in no cluster take no part, count as others in relations, or are clusters of one."""
     temperature: float = ranged(0.05, 1e-3, 10.0)
     """Of the contrasts; smaller is sharper."""
-    inter_weight: float = ranged(0.5, 0.0)
+    inter_weight: float = ranged(0.25, 0.0)
     """Weight of the inter-ID contrast."""
-    intra_weight: float = ranged(0.5, 0.0)
+    intra_weight: float = ranged(0.25, 0.0)
     """Weight of the intra-ID contrast."""
-    centroid_weight: float = ranged(0.0, 0.0)
+    centroid_weight: float = ranged(0.5, 0.0)
     """Weight of a contrast with the clusters' means; 0 is none."""
 
     def __post_init__(self) -> None:

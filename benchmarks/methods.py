@@ -1,0 +1,75 @@
+"""GRACL among its neighbours: the same data, schedule, batches and scores for each method.
+
+    python benchmarks/methods.py --real cows=FOLDER --real mini_mars=FOLDER --weights FILE --log LOG
+
+Seeds are others than those that GRACL's defaults were chosen on (benchmarks/ablation.py): other drawn
+people, other divisions of the cows; mini_mars has one test part, so there a seed is one of the weights'
+draws alone. Each method has the settings of its paper where the data's own (SETTINGS of trials.py) do
+not say otherwise. Results go to benchmarks/results/methods.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import trials
+from measuring import command, save
+from trials import Trial
+
+METHODS: dict[str, dict[str, Any]] = {
+    "gracl": {},
+    "cluster-contrast": {"method": {"name": "cluster-contrast"}},
+    "cluster-contrast, mean": {"method": {"name": "cluster-contrast", "update": "mean"}},
+    "cluster-contrast, mean, momentum 0.9": {
+        "method": {"name": "cluster-contrast", "update": "mean", "momentum": 0.9}
+    },
+    "hhcl": {"method": {"name": "hhcl"}},
+    "spcl": {"method": {"name": "spcl"}},
+    "dcmip": {"method": {"name": "dcmip"}},
+    # A teacher that keeps 0.999 of itself hardly moves in the 100 steps of a trial.
+    "ice": {"method": {"name": "ice"}, "train": {"ema": 0.95}},
+    "pplr": {"method": {"name": "pplr"}},
+    "cap": {"method": {"name": "cap"}},
+    "supervised": {"method": {"name": "supervised"}},
+}
+NO_CAMERAS = {"cows"}
+"""Data without cameras, which cap cannot do without."""
+REFERENCE = "cluster-contrast"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    trials.add_flags(parser)
+    arguments = parser.parse_args()
+    listed = [
+        Trial(data, name, seed, METHODS[name])
+        for seed in arguments.seeds
+        for data in trials.SETTINGS
+        if data in trials.WORLDS or data in trials.real_of(arguments)
+        for name in arguments.methods
+        if name != "cap" or data not in NO_CAMERAS
+    ]
+    lines = trials.run_all(listed, arguments)
+    tables = trials.summary(lines, REFERENCE)
+    for data in tables:
+        print(f"\n{data}\n{trials.markdown(tables, data)}")
+    save(
+        "methods",
+        {
+            "command": command().replace(str(arguments.log), "LOG"),
+            "reference": REFERENCE,
+            "settings": trials.SETTINGS,
+            "worlds": {**trials.WORLDS, **trials.PEOPLE, "first_seed": trials.FIRST_WORLD},
+            "methods": METHODS,
+            "protocol": {line["data"]: line["protocol"] for line in lines if "protocol" in line},
+            "seeds": arguments.seeds,
+            "tables": tables,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
