@@ -14,7 +14,7 @@ import statistics
 from typing import Any
 
 import trials
-from measuring import command, save
+from measuring import save
 from trials import Trial
 
 BEGAN = {
@@ -104,7 +104,7 @@ def main() -> None:
     save(
         "ablation",
         {
-            "command": command().replace(str(arguments.log), "LOG"),
+            "command": trials.command("ablation", arguments),
             "reference": "gracl, as the project began: " + str(BEGAN),
             "settings": trials.SETTINGS,
             "worlds": {**trials.WORLDS, **trials.PEOPLE, "first_seed": trials.FIRST_WORLD},

@@ -14,7 +14,7 @@ import argparse
 from typing import Any
 
 import trials
-from measuring import command, save
+from measuring import save
 from trials import Trial
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def main() -> None:
     save(
         "methods",
         {
-            "command": command().replace(str(arguments.log), "LOG"),
+            "command": trials.command("methods", arguments, "--seeds", *map(str, arguments.seeds)),
             "reference": REFERENCE,
             "settings": trials.SETTINGS,
             "worlds": {**trials.WORLDS, **trials.PEOPLE, "first_seed": trials.FIRST_WORLD},

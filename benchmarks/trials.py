@@ -117,6 +117,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
 
 
+def command(script: str, arguments: argparse.Namespace, *more: str) -> str:
+    """What was typed, with words in place of this machine's folders."""
+    real = [f"--real {name}=FOLDER" for name in real_of(arguments)]
+    weights = ["--weights FILE"] if real else []
+    return " ".join([f"python benchmarks/{script}.py", *more, *real, *weights, "--log LOG"])
+
+
 # -- one trial ------------------------------------------------------------------------------------
 
 
