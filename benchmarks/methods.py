@@ -42,12 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--data", nargs="+", default=list(trials.SETTINGS), help="in this order")
     trials.add_flags(parser)
     arguments = parser.parse_args()
     listed = [
         Trial(data, name, seed, METHODS[name])
         for seed in arguments.seeds
-        for data in trials.SETTINGS
+        for data in arguments.data
         if data in trials.WORLDS or data in trials.real_of(arguments)
         for name in arguments.methods
         if name != "cap" or data not in NO_CAMERAS

@@ -42,7 +42,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("sections", "method_settings", "config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),
     ("files", "runs"),
-    ("profiling",),
+    ("profiling", "comparison"),
     ("terminal",),
     ("cli",),
     ("__init__", "__main__"),
@@ -155,6 +155,21 @@ def test_method_never_sees_a_true_identity(module: str) -> None:
     assert not any(
         name.startswith(("data.", "evaluation")) for name in imports(module, MODULES[module])
     )
+
+
+def reads_classes(tree: ast.AST) -> bool:
+    """Whether code reads `classes` of anything but itself, as what a method is told has them."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "classes" and ast.unparse(node.value) != "self"
+        for node in ast.walk(tree)
+    )
+
+
+def test_only_the_supervised_bound_reads_classes() -> None:
+    methods = {name: tree for name, tree in MODULES.items() if name.startswith("methods.")}
+    assert {name for name, tree in methods.items() if reads_classes(tree)} == {"methods.supervised"}
+    needed = {name for name, tree in methods.items() if "frozenset({'classes'})" in ast.unparse(tree)}
+    assert needed == {"methods.supervised"}
 
 
 def test_the_search_for_names_would_find_an_identity() -> None:

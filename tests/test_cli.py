@@ -111,7 +111,7 @@ def test_error_is_one_line_that_says_what_is_wrong(
     [
         (("--method.eps", "5"), "eps is 5.0; it must be in [0.0, 1.0]"),
         (("--method.epss", "0.5"), "--method.eps"),
-        (("--method.update", "hard"), "'criterion', 'each', 'mean', 'none'"),
+        (("--method.update", "hard"), "'criterion', 'each', 'mean', 'sample', 'none'"),
     ],
 )
 def test_wrong_setting_on_the_command_line_names_the_right_one(

@@ -130,7 +130,7 @@ def test_settings_cannot_change_in_place() -> None:
         ({"model": {"size": [256, 4]}}, "model.size is [256, 4]; each must be at least 8 pixels"),
         ({"model": {"weights": None}}, "model.weights is None, of type NoneType; expected str"),
         (
-            {"method": {"inter_weight": 0, "intra_weight": 0}},
+            {"method": {"inter_weight": 0, "intra_weight": 0, "centroid_weight": 0}},
             "all loss weights are 0, so nothing would be learnt",
         ),
     ],
@@ -173,7 +173,7 @@ def test_sections_check_themselves_when_made_directly() -> None:
     with pytest.raises(ConfigError, match="epochs is 0"):
         TrainConfig(epochs=0)
     with pytest.raises(ConfigError, match="all loss weights are 0"):
-        GRACLConfig(inter_weight=0.0, intra_weight=0.0)
+        GRACLConfig(inter_weight=0.0, intra_weight=0.0, centroid_weight=0.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "ClusterSampler": "gracl.data.sampler",
+    "Comparison": "gracl.comparison",
     "Config": "gracl.config",
+    "Contender": "gracl.comparison",
     "Dataset": "gracl.data.records",
     "Embedder": "gracl.models.embedder",
     "Epoch": "gracl.training",
@@ -28,8 +30,11 @@ _HOMES = {
     "build_model": "gracl.training",
     "check_dataset": "gracl.data.check",
     "cluster": "gracl.clustering",
+    "compare": "gracl.comparison",
     "compare_labels": "gracl.agreement",
+    "contenders_of": "gracl.comparison",
     "convert_dataset": "gracl.data.convert",
+    "draw_curves": "gracl.comparison",
     "draw_people": "gracl.data.synthetic",
     "draw_queries": "gracl.data.splits",
     "evaluate": "gracl.evaluation",
@@ -39,12 +44,15 @@ _HOMES = {
     "fit": "gracl.training",
     "from_dataframe": "gracl.data.tables",
     "from_huggingface": "gracl.data.huggingface",
+    "grid": "gracl.comparison",
     "jaccard_distance": "gracl.jaccard",
     "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
     "load_model": "gracl.files",
     "open_store": "gracl.data.store",
+    "paired_difference": "gracl.comparison",
     "read_coco": "gracl.data.boxes",
+    "read_comparison": "gracl.comparison",
     "read_links": "gracl.data.pairs",
     "read_megadetector": "gracl.data.boxes",
     "split_by_burst": "gracl.data.splits",
@@ -74,6 +82,14 @@ if TYPE_CHECKING:
     from gracl.agreement import compare_labels as compare_labels
     from gracl.clustering import OUTLIER as OUTLIER
     from gracl.clustering import cluster as cluster
+    from gracl.comparison import Comparison as Comparison
+    from gracl.comparison import Contender as Contender
+    from gracl.comparison import compare as compare
+    from gracl.comparison import contenders_of as contenders_of
+    from gracl.comparison import draw_curves as draw_curves
+    from gracl.comparison import grid as grid
+    from gracl.comparison import paired_difference as paired_difference
+    from gracl.comparison import read_comparison as read_comparison
     from gracl.config import Config as Config
     from gracl.data.boxes import read_coco as read_coco
     from gracl.data.boxes import read_megadetector as read_megadetector

@@ -158,6 +158,8 @@ class EvaluateConfig(Section):
     """How much nearer images count for more in that average."""
     tpr: bool = False
     """Also the share of matching pairs accepted where 1 in 10,000, 1,000 or 100 others is."""
+    every: int = ranged(0, 0)
+    """Epochs between scorings while training; 0 is only before and after."""
     memory: float = ranged(0.0625, 0.001)
     """GiB that one block of similarities may take while images are ranked; less is slower."""
 
@@ -244,15 +246,15 @@ def recipes() -> list[str]:
 
 
 def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two trees differ, by dotted name.
+    """Settings in which two trees differ, by dotted name; None where a method has no such setting.
 
     >>> differences(Config(), Config().replace({"train": {"epochs": 3}}))
     {'train.epochs': (50, 3)}
     """
     mine, theirs = a.plain(), b.plain()
     return {
-        f"{section}.{key}": (value, theirs[section][key])
+        f"{section}.{key}": (values.get(key), theirs[section].get(key))
         for section, values in mine.items()
-        for key, value in values.items()
-        if value != theirs[section][key]
+        for key in {**values, **theirs[section]}
+        if values.get(key) != theirs[section].get(key)
     }

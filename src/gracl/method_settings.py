@@ -111,9 +111,134 @@ class ClusterContrastConfig(MethodConfig):
     """Of the contrast; smaller is sharper."""
 
 
+@dataclass(frozen=True)
+class HHCLConfig(MethodConfig):
+    """HHCL: a proxy for the mean, one for the hardest images (see gracl/methods/hhcl.py)."""
+
+    hard_weight: float = ranged(0.5, 0.0, 1.0)
+    """Weight of the contrast with the hard bank; the mean bank has the rest."""
+    momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that both banks keep."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of both contrasts; smaller is sharper."""
+
+
+@dataclass(frozen=True)
+class SpCLConfig(MethodConfig):
+    """SpCL: all images are remembered, only reliable clusters kept (see gracl/methods/spcl.py)."""
+
+    eps_gap: float = ranged(0.02, 0.0, 1.0)
+    """How much looser, and tighter, the clusterings are that a reliable cluster must agree with."""
+    momentum: float = ranged(0.2, 0.0, 1.0)
+    """Share of the old row that the memory keeps."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of the contrast; smaller is sharper."""
+
+
+@dataclass(frozen=True)
+class DCMIPConfig(MethodConfig):
+    """DCMIP: two proxies a cluster, and many of its images (see gracl/methods/dcmip.py)."""
+
+    update: Literal["hardest", "each"] = "hardest"
+    """Which images of a batch move the hard proxy: the farthest, or each in turn."""
+    instances: int = ranged(16, 1)
+    """Images of each cluster that are remembered."""
+    min_loss: float = ranged(0.2, 0.0)
+    """The contrast with the mean is not lowered below this."""
+    hard_weight: float = ranged(0.5, 0.0, 1.0)
+    """Weight of the contrast with the hard proxies; the means have the rest."""
+    instance_weight: float = ranged(1.0, 0.0)
+    """Weight of the contrast with the images remembered."""
+    momentum: float = ranged(0.1, 0.0, 1.0)
+    """Share of the old row that the two proxies keep."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of all contrasts; smaller is sharper."""
+
+
+@dataclass(frozen=True)
+class ICEConfig(MethodConfig):
+    """ICE: proxies, and a teacher's view of the batch (see gracl/methods/ice.py)."""
+
+    brings: ClassVar[Mapping[str, Any]] = {"train": {"ema": 0.999}}
+    """A teacher."""
+
+    momentum: float = ranged(1.0, 0.0, 1.0)
+    """Share of the old row that the bank keeps; 1 keeps the rows for the epoch."""
+    temperature: float = ranged(0.5, 1e-3, 100.0)
+    """Of the contrast with proxies, for features of BatchNorm's length; smaller is sharper."""
+    hard_temperature: float = ranged(0.1, 1e-3, 10.0)
+    """Of the contrast with the hardest image of the cluster."""
+    soft_temperature: float = ranged(0.4, 1e-3, 10.0)
+    """Of the similarities that are to be like the teacher's."""
+    hard_weight: float = ranged(1.0, 0.0)
+    """Weight of the contrast with the hardest image."""
+    soft_weight: float = ranged(10.0, 0.0)
+    """Weight of being like the teacher."""
+
+
+@dataclass(frozen=True)
+class CAPConfig(MethodConfig):
+    """CAP: a proxy for each camera of a cluster (see gracl/methods/cap.py)."""
+
+    positives: Literal["all", "others"] = "all"
+    """Proxies of its cluster that an image is pulled to: all, or those of other cameras."""
+    hardest: int = ranged(50, 1)
+    """Proxies of other clusters that it is pushed from, the most similar ones."""
+    momentum: float = ranged(0.2, 0.0, 1.0)
+    """Share of the old row that the bank keeps."""
+    temperature: float = ranged(0.07, 1e-3, 10.0)
+    """Of both contrasts; smaller is sharper."""
+    inter_weight: float = ranged(0.5, 0.0)
+    """Weight of the contrast over all cameras."""
+
+
+@dataclass(frozen=True)
+class PPLRConfig(MethodConfig):
+    """PPLR: labels refined by parts of the image (see gracl/methods/pplr.py)."""
+
+    brings: ClassVar[Mapping[str, Any]] = {"model": {"parts": 3}}
+    """Features of parts."""
+
+    agreement_nearest: int = ranged(20, 1)
+    """Neighbours by which an image and a part agree, without the image itself."""
+    beta: float = ranged(0.5, 0.0, 1.0)
+    """Share of the cluster in a refined label; the parts' predictions have the rest."""
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of predictions, and of distances in the triplet loss; smaller is sharper."""
+    learning_rate: float = ranged(3.5e-4, 0.0)
+    """Of the classifiers."""
+    parts_weight: float = ranged(1.0, 0.0)
+    """Weight of the loss of the parts."""
+    triplet_weight: float = ranged(1.0, 0.0)
+    """Weight of the triplet loss."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig(MethodConfig):
+    """The upper bound, with true classes (see gracl/methods/supervised.py)."""
+
+    temperature: float = ranged(0.05, 1e-3, 10.0)
+    """Of the classifier; smaller is sharper."""
+    learning_rate: float = ranged(3.5e-4, 0.0)
+    """Of the classifier."""
+    margin: float = ranged(0.3, 0.0, 2.0)
+    """By which the nearest other class must be farther than the own, in distances of unit features."""
+    softmax_weight: float = ranged(1.0, 0.0)
+    """Weight of the classifier's loss."""
+    triplet_weight: float = ranged(1.0, 0.0)
+    """Weight of the triplet loss."""
+
+
 SETTINGS: dict[str, type[MethodConfig]] = {
     "gracl": GRACLConfig,
     "cluster-contrast": ClusterContrastConfig,
+    "hhcl": HHCLConfig,
+    "spcl": SpCLConfig,
+    "dcmip": DCMIPConfig,
+    "ice": ICEConfig,
+    "cap": CAPConfig,
+    "pplr": PPLRConfig,
+    "supervised": SupervisedConfig,
 }
 """By the method's name; a method that is not here has the settings that all share."""
 

@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 
 from gracl import distributed, training
+from gracl.agreement import compare_labels
 from gracl.clustering import Labels, health
 from gracl.config import Config, DataConfig, differences
 from gracl.data.pairs import links_of, read_links
@@ -219,7 +221,7 @@ def _train(
     for epoch in training.fit(
         model, images, config, links=links, classes=classes, resume=snapshot, progress=progress
     ):
-        append(log, _epoch_line(epoch))
+        append(log, {**_epoch_line(epoch), **_epoch_truth(epoch, classes, dataset, config)})
         write_labels(folder / "labels.csv", images.records, epoch.labels)
         if distributed.rank() == 0:
             save_snapshot(folder / "checkpoint.safetensors", epoch.snapshot())
@@ -333,19 +335,15 @@ def _open(
         "fingerprint": fingerprint,
         "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
     }
-    settings, checkpoint = folder / "config.yaml", folder / "checkpoint.safetensors"
-    if not checkpoint.is_file():  # nothing was learnt yet, so nothing ties it to its settings
-        if not _may_begin_in(folder):
-            raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
+    if not begun(folder, config):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
-        write(settings, config.to_yaml().encode())
+        write(folder / "config.yaml", config.to_yaml().encode())
         write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
 
-    _require_same_settings(folder, Config.load(settings), config)
     known = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     if known["fingerprint"] != about["fingerprint"]:
         raise RunError(
@@ -358,7 +356,23 @@ def _open(
             f"{folder} was begun with other links. Continue it with the file of --links that it began "
             "with, or give another --out"
         )
-    return load_snapshot(checkpoint)
+    return load_snapshot(folder / "checkpoint.safetensors")
+
+
+def begun(folder: Path, config: Config) -> bool:
+    """Whether a run of these settings was begun in a folder, and has learnt something.
+
+    Raises:
+        RunError: the folder holds something else.
+        ConfigError: it holds a run of other settings.
+    """
+    if (folder / "checkpoint.safetensors").is_file():
+        _require_same_settings(folder, Config.load(folder / "config.yaml"), config)
+        return True
+    # Nothing was learnt yet, so nothing ties the folder to its settings.
+    if not _may_begin_in(folder):
+        raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
+    return False
 
 
 def _may_begin_in(folder: Path) -> bool:
@@ -441,6 +455,31 @@ def _epoch_line(epoch: Epoch) -> dict[str, Any]:
     }
 
 
+def _epoch_truth(
+    epoch: Epoch, pids: NDArray[np.int64], dataset: Dataset, config: Config
+) -> dict[str, Any]:
+    """What the truth says of an epoch's labels and, every so many epochs, of its model.
+
+    The seconds are then those of the epoch's line with the scoring's among them.
+
+    Args:
+        epoch: as it was yielded; neither its model nor a random state is changed.
+        pids: (N,) true identities of its images, -1 unknown.
+        dataset: what the model is scored on.
+        config: evaluate.every and how to score.
+    """
+    found: dict[str, Any] = {}
+    if bool((pids >= 0).any()):
+        found["agreement"] = dataclasses.asdict(compare_labels(epoch.labels, pids))
+    every = config.evaluate.every
+    if every and epoch.number % every == 0 and can_be_scored(dataset):
+        watch = Stopwatch(next(epoch.model.parameters()).device)
+        with watch("evaluate"):
+            found["scores"] = _retrieval(epoch.model, dataset, config)
+        found["seconds"] = {**epoch.seconds, **watch.seconds}
+    return found
+
+
 def _scores(
     model: Embedder,
     dataset: Dataset,
@@ -462,17 +501,22 @@ def _scores(
     if agreed is not None:
         found["agreement"] = dataclasses.asdict(agreed)
     if can_be_scored(dataset):
-        scores = evaluate(
-            model,
-            dataset,
-            config.evaluate,
-            batch_size=config.train.extract_batch,
-            on_bad=config.data.on_bad,
-        )
-        cmc = {f"R{k}": share for k, share in scores.cmc.items()}
-        found["scores"] = {**dataclasses.asdict(scores), **cmc}
+        found["scores"] = _retrieval(model, dataset, config)
         found["on_training_images"] = dataset.tests_on_training_images
     return found
+
+
+def _retrieval(model: Embedder, dataset: Dataset, config: Config) -> dict[str, Any]:
+    """A model's scores as a log holds them."""
+    scores = evaluate(
+        model,
+        dataset,
+        config.evaluate,
+        batch_size=config.train.extract_batch,
+        on_bad=config.data.on_bad,
+    )
+    cmc = {f"R{k}": share for k, share in scores.cmc.items()}
+    return {**dataclasses.asdict(scores), **cmc}
 
 
 def _about(device: torch.device) -> dict[str, Any]:

@@ -159,9 +159,7 @@ def require_drawable(path: str | Path) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            "the plot of a sweep needs matplotlib: pip install 'gracl[report]'"
-        ) from error
+        raise ConfigError("a plot needs matplotlib: pip install 'gracl[report]'") from error
     if Path(path).suffix.lower() not in PICTURES:
         raise ConfigError(f"a plot is {' or '.join(PICTURES)}; found {path}")
     if not Path(path).parent.is_dir():

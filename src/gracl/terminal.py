@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +23,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from gracl import profiling
     from gracl.clustering import Labels
+    from gracl.comparison import Comparison, Outcome, Row
     from gracl.data.check import Report
     from gracl.data.records import Dataset, Records
     from gracl.runs import Run
@@ -206,6 +208,82 @@ def print_before_and_after(run: Run) -> None:
         f"protocol {scores['protocol']}{where}: {scores['n_queries']} queries, {left_out} without a "
         "match left out; scores are those of the last epoch"
     )
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """One line a run of a comparison."""
+    from gracl.forecast import duration
+
+    name = f"seed {outcome.seed}  {outcome.contender}"
+    if outcome.failure is not None:
+        console.print(f"{name}: failed: {outcome.failure}", soft_wrap=True)
+        return
+    measures = outcome.measures
+    cells = [f"{share} {measures[share]:.1%}" for share in ("mAP", "R1", "ARI") if share in measures]
+    console.print("  ".join([name, *cells, duration(60 * measures["minutes"])]), soft_wrap=True)
+
+
+def print_comparison(found: Comparison) -> None:
+    """A line a contender, what it is better or worse than, and what the numbers are."""
+    from gracl.comparison import SHARES
+
+    table = Table(
+        title=f"side by side on {found.data}", box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True
+    )
+    table.add_column("", overflow="fold")
+    for column in (*SHARES, "min", "GiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.rows:
+        table.add_row(row.name, *_cells(row))
+    console.print(table)
+    for outcome in found.failures:
+        console.print(
+            f"failed: {outcome.contender}, seed {outcome.seed}: {outcome.failure}", soft_wrap=True
+        )
+    first, *others = found.contenders
+    for name in others:
+        console.print(_difference(found, name, first), soft_wrap=True)
+    console.print(_about_comparison(found), soft_wrap=True)
+
+
+def _cells(row: Row) -> list[str]:
+    """mAP, R1, mINP and ARI in percent, minutes and memory as means."""
+    from gracl.comparison import SHARES
+
+    cells = []
+    for share in SHARES:
+        spread = row.spreads.get(share)
+        around = "" if spread is None or spread.std is None else f" ± {100 * spread.std:.1f}"
+        cells.append("-" if spread is None else f"{100 * spread.mean:.1f}{around}")
+    plain = [row.spreads.get(name) for name in ("minutes", "memory")]
+    return cells + ["-" if spread is None else f"{spread.mean:.1f}" for spread in plain]
+
+
+def _difference(found: Comparison, name: str, first: str) -> str:
+    """One sentence on mAP; the interval is that of a paired t over seeds."""
+    if not found.values(name, "mAP").keys() & found.values(first, "mAP").keys():
+        return f"{name} against {first}: no seed that both finished"
+    paired = found.paired(name, first)
+    words = f"{name} against {first}: mAP {100 * paired.difference:+.1f} points"
+    if paired.low is None or paired.high is None:
+        return f"{words}, {paired.word}: one seed gives no interval"
+    return f"{words} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}], {paired.word}"
+
+
+def _about_comparison(found: Comparison) -> str:
+    n = len(found.seeds)
+    seeds = "1 seed" if n == 1 else f"{n} seeds, mean ± standard deviation"
+    words = f"scores of the last epoch in percent, protocol {' and '.join(found.protocols) or '-'}"
+    if any(outcome.on_training_images for outcome in found.outcomes):
+        words += " (the training images search each other)"
+    words += f", {seeds}"
+    if n > 1 and len(found.contenders) > 1:
+        words += "; in brackets the 95 % interval of the difference, seeds paired"
+    if any(row.finished < n for row in found.rows):
+        words += "; a contender's figures are of the seeds that it finished"
+    if len(found.protocols) > 1:
+        words += ". Scores under different protocols cannot be compared"
+    return words
 
 
 def print_profile(found: profiling.Profile) -> None:
