@@ -32,7 +32,7 @@ LOSSES = {
     "pplr": {"refined", "smoothed", "triplet"},
     "supervised": {"softmax", "triplet"},
 }
-NEED_LITTLE = pytest.mark.parametrize("name", LOSSES)
+EACH_METHOD = pytest.mark.parametrize("name", LOSSES)
 
 
 def config_of(name):
@@ -113,7 +113,7 @@ def test_extraction_gives_the_parts_behind_the_whole(images):
 # -- training by each method ----------------------------------------------------------------------
 
 
-@NEED_LITTLE
+@EACH_METHOD
 def test_a_method_trains(name, images):
     _, epochs = fit(name, images)
     assert [epoch.number for epoch, _ in epochs] == [1, 2]
@@ -124,7 +124,7 @@ def test_a_method_trains(name, images):
         assert np.array_equal(epochs[0][0].labels, classes_of(images.records))
 
 
-@NEED_LITTLE
+@EACH_METHOD
 def test_a_run_that_is_continued_ends_the_same(name, images, tmp_path):
     whole, epochs = fit(name, images)
     save_snapshot(tmp_path / "s.safetensors", epochs[0][1])

@@ -50,11 +50,11 @@ def test_the_make_commands_exist_and_the_gate_runs_both():
 @pytest.mark.filterwarnings("ignore")
 def test_the_commands_run(photos, capsys):
     shown = [shlex.split(c) for c in commands() if c.startswith("gracl ")]
-    verbs = ["data", "train", "cluster", "evaluate", "train", "profile"]
+    verbs = ["data", "train", "cluster", "evaluate", "compare", "ablate", "train", "profile"]
     assert [words[1] for words in shown] == verbs
     scored = ""
     for words in shown:
-        extra = QUICK.split() if words[1] == "train" else []
+        extra = QUICK.split() if words[1] in ("train", "compare", "ablate") else []
         with pytest.raises(SystemExit) as ended:
             main(words[1:] + extra)
         printed = capsys.readouterr().out

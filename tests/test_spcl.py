@@ -172,6 +172,9 @@ def test_reliable_clusters_are_those_of_the_definition(seed, alpha):
     found = spcl.reliable(labels, independence, spcl.overlap(labels, tight), alpha)
     _, expected = naive_reliable(labels.tolist(), loose.tolist(), tight.tolist(), alpha)
     assert groups_of(found) == expected
+    clusters, sizes = np.unique(found[found != OUTLIER], return_counts=True)
+    assert clusters.tolist() == list(range(len(expected)))
+    assert (sizes >= 2).all()
 
 
 def test_classes_are_numbered_without_holes_and_images_alone_come_last():
@@ -345,15 +348,18 @@ def test_half_precision_is_taken_as_float32():
 
 
 def test_a_method_that_continues_from_its_state_goes_on_to_the_digit():
-    through, _, batch = begun(eps_gap=0.1)
-    through.update(batch)
+    through = SpCL(eps_gap=0.1, **SETTINGS)
+    through.start_epoch(crowd(0))
+    remembered = crowd(1)[: len(crowd(0))]  # by itself it would have another alpha
+    assert through.alpha != naive_labels(remembered, eps=0.6, eps_gap=0.1)[0]
+    through.banks["instances"].copy_(remembered)
     state = through.state()
     fresh = SpCL(eps_gap=0.1, **SETTINGS)
     fresh.load({name: value.clone() for name, value in state.items()})
     for method in (through, fresh):
         labels = method.start_epoch(naive.make_features(4))
         for seed in (1, 2):
-            method.update(draw(naive.make_features(0), labels, seed))
+            method.update(draw(crowd(0), labels, seed))
     assert fresh.alpha == through.alpha
     assert torch.equal(fresh.banks["instances"], through.banks["instances"])
     assert torch.equal(fresh.centroids, through.centroids)

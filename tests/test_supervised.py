@@ -120,3 +120,11 @@ def test_the_classifier_is_kept_over_epochs_and_carried_by_the_state():
 def test_fewer_than_two_classes_are_refused(classes):
     with pytest.raises(DataError, match=r"[01] known classes .* needs two"):
         Supervised(Known(classes=classes)).start_epoch(unit_rows(8, 1))
+
+
+def test_images_at_the_very_same_place_pull_neither_way():
+    features = torch.eye(4)[[0, 0, 1, 1]].requires_grad_()
+    made_of = Supervised(Known(classes=np.array([0, 1, 2])), margin=2.0)
+    made_of.start_epoch(torch.eye(4)[:3])
+    sum(made_of.loss(Batch(features, torch.tensor([0, 0, 1, 1]))).values()).backward()
+    assert torch.isfinite(features.grad).all()

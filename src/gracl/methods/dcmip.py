@@ -105,7 +105,7 @@ class DCMIP(PseudoLabels):
     def contrast_instances(self, features: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of the hardest proxies: the least similar of the own, the nearest of others."""
         bank = self.banks["instances"]
-        similarity = (features @ bank.flatten(0, 1).T).unflatten(1, bank.shape[:2])
+        similarity = (features @ bank.flatten(0, 1).T).view(-1, *bank.shape[:2])
         own = F.one_hot(labels, len(bank)).bool()
         hardest = torch.where(own, similarity.amin(dim=2), similarity.amax(dim=2))
         return F.cross_entropy(hardest / self.temperature, labels)

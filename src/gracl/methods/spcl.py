@@ -148,7 +148,7 @@ class SpCL(PseudoLabels):
     def load(self, state: dict[str, Tensor]) -> None:
         """Continues from a `state`."""
         if state:
-            self.banks = {"instances": state["instances"].clone()}
+            self.banks = {"instances": state["instances"]}  # copied where the epoch starts
             self.alpha = float(state["alpha"])
 
 
