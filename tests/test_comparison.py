@@ -21,16 +21,14 @@ from gracl.cli import main
 from gracl.comparison import (
     MEASURES,
     Comparison,
-    Contender,
     Outcome,
     compare,
-    contenders_of,
     draw_curves,
-    grid,
     paired_difference,
     read_comparison,
 )
 from gracl.config import Config, differences
+from gracl.contenders import Contender, contenders_of, grid
 from gracl.data.readers import load_dataset
 from gracl.data.records import Records
 from gracl.data.splits import split_by_identity

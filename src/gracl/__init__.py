@@ -15,7 +15,7 @@ _HOMES = {
     "ClusterSampler": "gracl.data.sampler",
     "Comparison": "gracl.comparison",
     "Config": "gracl.config",
-    "Contender": "gracl.comparison",
+    "Contender": "gracl.contenders",
     "Dataset": "gracl.data.records",
     "Embedder": "gracl.models.embedder",
     "Epoch": "gracl.training",
@@ -32,7 +32,7 @@ _HOMES = {
     "cluster": "gracl.clustering",
     "compare": "gracl.comparison",
     "compare_labels": "gracl.agreement",
-    "contenders_of": "gracl.comparison",
+    "contenders_of": "gracl.contenders",
     "convert_dataset": "gracl.data.convert",
     "draw_curves": "gracl.comparison",
     "draw_people": "gracl.data.synthetic",
@@ -44,7 +44,7 @@ _HOMES = {
     "fit": "gracl.training",
     "from_dataframe": "gracl.data.tables",
     "from_huggingface": "gracl.data.huggingface",
-    "grid": "gracl.comparison",
+    "grid": "gracl.contenders",
     "jaccard_distance": "gracl.jaccard",
     "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
@@ -83,14 +83,14 @@ if TYPE_CHECKING:
     from gracl.clustering import OUTLIER as OUTLIER
     from gracl.clustering import cluster as cluster
     from gracl.comparison import Comparison as Comparison
-    from gracl.comparison import Contender as Contender
     from gracl.comparison import compare as compare
-    from gracl.comparison import contenders_of as contenders_of
     from gracl.comparison import draw_curves as draw_curves
-    from gracl.comparison import grid as grid
     from gracl.comparison import paired_difference as paired_difference
     from gracl.comparison import read_comparison as read_comparison
     from gracl.config import Config as Config
+    from gracl.contenders import Contender as Contender
+    from gracl.contenders import contenders_of as contenders_of
+    from gracl.contenders import grid as grid
     from gracl.data.boxes import read_coco as read_coco
     from gracl.data.boxes import read_megadetector as read_megadetector
     from gracl.data.check import check_dataset as check_dataset

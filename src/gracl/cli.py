@@ -41,7 +41,7 @@ from gracl.terminal import (
 )
 
 if TYPE_CHECKING:
-    from gracl.comparison import Contender
+    from gracl.contenders import Contender
     from gracl.data.records import Dataset, Records
     from gracl.models.embedder import Embedder
     from gracl.runs import Run
@@ -353,14 +353,14 @@ def train(command: Train) -> None:
 
 def compare(command: Compare) -> None:
     """Train methods or files of settings side by side."""
-    from gracl.comparison import contenders_of
+    from gracl.contenders import contenders_of
 
     _side_by_side(command, contenders_of(command.contenders, command.config))
 
 
 def ablate(command: Ablate) -> None:
     """Train several values of settings side by side."""
-    from gracl.comparison import grid
+    from gracl.contenders import grid
 
     varied = _varied(command.vary)
     _side_by_side(command, grid(command.config, varied, one_at_a_time=command.one_at_a_time))

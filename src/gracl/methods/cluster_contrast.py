@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gracl.clustering import Labels
-from gracl.methods.groups import lowest_per_cluster, turns
-from gracl.methods.memory import contrast, means_of_clusters, move, move_to_means
+from gracl.methods.groups import turns
+from gracl.methods.memory import contrast, means_of_clusters, move, move_to_hardest, move_to_means
 from gracl.methods.protocol import Batch, Known
 from gracl.methods.pseudo_labels import PseudoLabels, require_choice
 
@@ -66,6 +66,4 @@ class ClusterContrast(PseudoLabels):
             for turn in turns(labels):
                 move(bank, labels[turn], features[turn], self.momentum)
         else:
-            to_own = (features * bank[labels]).sum(dim=1)
-            hardest = lowest_per_cluster(to_own, labels)
-            move(bank, labels[hardest], features[hardest], self.momentum)
+            move_to_hardest(bank, features, labels, self.momentum)

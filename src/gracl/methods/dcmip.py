@@ -39,8 +39,13 @@ from torch import Tensor
 
 from gracl.clustering import Labels
 from gracl.methods.groups import turns
-from gracl.methods.hhcl import move_to_hardest, move_to_plain_means
-from gracl.methods.memory import contrast, means_of_clusters, move
+from gracl.methods.memory import (
+    contrast,
+    means_of_clusters,
+    move,
+    move_to_hardest,
+    move_to_plain_means,
+)
 from gracl.methods.protocol import Batch, Known
 from gracl.methods.pseudo_labels import PseudoLabels, require_choice
 

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from gracl.clustering import Labels
-from gracl.methods.groups import cluster_sums, lowest_per_cluster
-from gracl.methods.memory import contrast, means_of_clusters, move
+from gracl.methods.memory import contrast, means_of_clusters, move_to_hardest, move_to_plain_means
 from gracl.methods.protocol import Batch, Known
 from gracl.methods.pseudo_labels import PseudoLabels
 
@@ -68,20 +67,3 @@ class HHCL(PseudoLabels):
         features, labels = batch.features.detach().float(), batch.labels
         move_to_hardest(self.banks["hard"], features, labels, self.momentum)
         move_to_plain_means(self.banks["mean"], features, labels, self.momentum)
-
-
-def move_to_hardest(bank: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
-    """Moves each row towards the one of its images in the batch that is least similar to it."""
-    to_own = (features * bank[labels]).sum(dim=1)
-    hardest = lowest_per_cluster(to_own, labels)
-    move(bank, labels[hardest], features[hardest], momentum)
-
-
-def move_to_plain_means(bank: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
-    """Moves each row towards the mean of its images in the batch.
-
-    The mean is taken as it is: images that disagree have a short one, and move the row less.
-    """
-    present, position = torch.unique(labels, return_inverse=True)
-    sums, sizes = cluster_sums(features, position)
-    move(bank, present, sums / sizes[:, None], momentum)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gracl.clustering import Labels
-from gracl.methods.groups import cluster_means
+from gracl.methods.groups import cluster_means, cluster_sums, lowest_per_cluster
 
 
 def means_of_clusters(features: Tensor, labels: Labels) -> Tensor:
@@ -26,7 +26,7 @@ def contrast(features: Tensor, bank: Tensor, labels: Tensor, temperature: float)
 
     Args:
         features: (B, D) unit rows.
-        bank: (C, D) unit rows.
+        bank: (C, D) rows, of unit length in most methods.
         labels: (B,) rows of the bank.
         temperature: above 0.
 
@@ -46,3 +46,20 @@ def move_to_means(bank: Tensor, features: Tensor, labels: Tensor, momentum: floa
     """Moves each row that a batch has images of towards their mean, of unit length."""
     present, position = torch.unique(labels, return_inverse=True)
     move(bank, present, cluster_means(features, position), momentum)
+
+
+def move_to_hardest(bank: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
+    """Moves each row towards the one of its images in the batch that is least similar to it."""
+    to_own = (features * bank[labels]).sum(dim=1)
+    hardest = lowest_per_cluster(to_own, labels)
+    move(bank, labels[hardest], features[hardest], momentum)
+
+
+def move_to_plain_means(bank: Tensor, features: Tensor, labels: Tensor, momentum: float) -> None:
+    """Moves each row towards the mean of its images in the batch.
+
+    The mean is taken as it is: images that disagree have a short one, and move the row less.
+    """
+    present, position = torch.unique(labels, return_inverse=True)
+    sums, sizes = cluster_sums(features, position)
+    move(bank, present, sums / sizes[:, None], momentum)

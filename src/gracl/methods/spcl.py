@@ -104,7 +104,12 @@ class SpCL(PseudoLabels):
             reliable(labels, independence, overlap(labels, tight), self.alpha)
         )
 
-    def build_memory(self, features: Tensor, labels: Labels, **_: object) -> dict[str, Tensor]:  # noqa: ARG002
+    def build_memory(
+        self,
+        features: Tensor,
+        labels: Labels,  # noqa: ARG002
+        **_: object,
+    ) -> dict[str, Tensor]:
         """(N, D) rows of all images."""
         return {"instances": features.clone()}
 
