@@ -127,18 +127,24 @@ def command(script: str, arguments: argparse.Namespace, *more: str) -> str:
 # -- one trial ------------------------------------------------------------------------------------
 
 
+def drawn(name: str, seed: int, places: Places) -> Path:
+    """A world's folder, drawn if it is not there; not by two workers at once."""
+    from gracl.data.synthetic import draw_people
+
+    folder = Path(places.worlds) / f"{name}-{seed}"
+    if not (folder / "metadata.csv").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        draw_people(folder, **PEOPLE, **WORLDS[name], seed=FIRST_WORLD + seed)  # type: ignore[arg-type]
+    return folder
+
+
 @functools.lru_cache(maxsize=2)
 def dataset_of(name: str, seed: int, places: Places) -> Any:
     """The data of a seed."""
     import gracl
-    from gracl.data.synthetic import draw_people
 
     if name in WORLDS:
-        folder = Path(places.worlds) / f"{name}-{seed}"
-        if not (folder / "metadata.csv").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            draw_people(folder, **PEOPLE, **WORLDS[name], seed=FIRST_WORLD + seed)  # type: ignore[arg-type]
-        return gracl.load_dataset(folder)
+        return gracl.load_dataset(drawn(name, seed, places))
     dataset = gracl.load_dataset(dict(places.real)[name])
     if name == "cows":
         dataset = gracl.split_by_identity(dataset, test_share=COWS_TESTED, seed=seed)
@@ -203,6 +209,8 @@ def run_all(trials: Sequence[Trial], arguments: argparse.Namespace) -> list[dict
     places = Places.of(arguments)
     done = {line_key(line) for line in read(arguments.log)}
     left = [trial for trial in trials if trial.key not in done]
+    for name, seed in {(trial.data, trial.seed): None for trial in left if trial.data in WORLDS}:
+        drawn(name, seed, places)
     with tempfile.TemporaryDirectory() as folder:
         queue = Path(folder) / "queue"
         queue.write_text("".join(json.dumps(asdict(trial)) + "\n" for trial in left))
