@@ -37,6 +37,12 @@ METHODS: dict[str, dict[str, Any]] = {
 NO_CAMERAS = {"cows"}
 """Data without cameras, which cap cannot do without."""
 REFERENCE = "cluster-contrast"
+TITLES = {
+    "drawn": "drawn people",
+    "drawn_hard": "drawn, harder",
+    "cows": "cows",
+    "mini_mars": "people in video",
+}
 
 
 def main() -> None:
@@ -58,6 +64,7 @@ def main() -> None:
     tables = trials.summary(lines, REFERENCE)
     for data in tables:
         print(f"\n{data}\n{trials.markdown(tables, data)}")
+    print(f"\n{side_by_side(tables)}")
     save(
         "methods",
         {
@@ -71,6 +78,30 @@ def main() -> None:
             "tables": tables,
         },
     )
+
+
+def side_by_side(tables: dict[str, Any]) -> str:
+    """The README's table: mAP and its difference from the reference in pairs, by data set."""
+    lines = [
+        "| method | " + " | ".join(f"{TITLES[data]} | difference" for data in tables) + " |",
+        "| --- |" + " --- | --- |" * len(tables),
+    ]
+    first = next(iter(tables.values()))
+    for name in sorted(first, key=lambda name: -first[name].get("mAP", {"mean": 0.0})["mean"]):
+        cells = [cell for table in tables.values() for cell in _cells(table.get(name, {}))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str]:
+    if "mAP" not in row:
+        return "-", "-"
+    pairs = row.get("mAP_minus_reference")
+    score = f"{100 * row['mAP']['mean']:.1f} ± {100 * row['mAP']['std']:.1f}"
+    if pairs is None:
+        return score, "reference"
+    low, high = (100 * v for v in pairs["interval_95"])
+    return score, f"{100 * pairs['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

@@ -222,13 +222,21 @@ class Config(Section):
     def replace(self, settings: Mapping[str, Any]) -> Self:
         """A copy with some settings changed, as nested mappings of plain values.
 
-        Another `method.name` brings the settings that its method cannot do without, under these; what
-        both methods have, and was changed, is kept.
+        Another `method.name` brings the settings that its method cannot do without, under these and
+        where they stand at their defaults; what both methods have, and was changed, is kept.
         """
         method = settings.get("method")
         name = method.get("name", self.method.name) if isinstance(method, Mapping) else self.method.name
-        brought = {} if name == self.method.name else settings_of(name).brings
+        brought = {} if name == self.method.name else self._not_yet_set(settings_of(name).brings)
         return replaced(replaced(self, brought), settings)
+
+    def _not_yet_set(self, brought: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What a method brings, without what was changed already."""
+        mine, defaults = self.plain(), type(self)().plain()
+        return {
+            section: {key: v for key, v in values.items() if mine[section][key] == defaults[section][key]}
+            for section, values in brought.items()
+        }
 
     def to_yaml(self) -> str:
         """All settings, resolved."""

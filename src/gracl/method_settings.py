@@ -43,7 +43,7 @@ class MethodConfig(Section):
         """These settings, or those of the method that `settings` names.
 
         Of the old method's settings, those of the pseudo labels are kept, and others that both have,
-        where they were changed.
+        where they were changed and the new method takes their values.
         """
         name = settings.get("name", self.name)
         if name == self.name:
@@ -55,7 +55,11 @@ class MethodConfig(Section):
             item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
             if item.name in shared
-            or (item.name in theirs - {"name"} and getattr(self, item.name) != item.default)
+            or (
+                item.name in theirs - {"name"}
+                and getattr(self, item.name) != item.default
+                and _takes(kind, item.name, getattr(self, item.name))
+            )
         }
         return kind(name=name, **kept)
 
@@ -249,10 +253,21 @@ def settings_of(name: Any) -> type[MethodConfig]:
     Raises:
         ConfigError: no method has this name.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"method.name is {name!r}; expected the name of a method, as gracl")
     if name in SETTINGS:
         return SETTINGS[name]
     from gracl.methods import METHODS  # heavy, and only asked for a method of the user's own
 
     if name not in METHODS:
-        raise ConfigError(f"no method '{name}'; {did_you_mean(str(name), METHODS)}")
+        raise ConfigError(f"no method '{name}'; {did_you_mean(name, METHODS)}")
     return MethodConfig
+
+
+def _takes(kind: type[MethodConfig], name: str, value: Any) -> bool:
+    """Whether a setting of this kind may have this value."""
+    try:
+        kind(**{name: value})
+    except ConfigError:
+        return False
+    return True

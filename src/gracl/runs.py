@@ -50,6 +50,7 @@ from gracl.files import (
 )
 from gracl.links import Links, must_groups
 from gracl.method_settings import MethodConfig
+from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
 from gracl.stopwatch import Stopwatch
 from gracl.training import Epoch, Progress, Snapshot
@@ -198,6 +199,9 @@ def _train(
     distributed.require_same("images", [seen], "Give each process the same ones")
     training.require_enough(images, config)
     links = known_links(images.records, config.data, table=table, root=dataset.root)
+    classes = identities_of(images.records, dataset.train)
+    known = training.known_of(images.records, config, classes=classes)
+    training.require_needs(METHODS[config.method.name].needs, known, config)
     snapshot = distributed.from_first(
         lambda: _open(folder, config, dataset, images, links, fingerprint)
     )
@@ -217,7 +221,6 @@ def _train(
         with watch("evaluate"):
             before = _scores(model, dataset, images, config, links)
         append(log, {"event": "start", **_about(device), "seconds": watch.seconds, "before": before})
-    classes = identities_of(images.records, dataset.train)
     for epoch in training.fit(
         model, images, config, links=links, classes=classes, resume=snapshot, progress=progress
     ):

@@ -213,7 +213,7 @@ def initialise(model: Embedder, images: ImageStore, config: Config) -> None:
         images.images[np.sort(draws.choice(len(images), group, replace=False))].to(device)
         for _ in range(CALIBRATION_GROUPS)
     ]
-    calibrate(model, batches)
+    calibrate(model, batches, parts=config.model.parts > 0)
 
 
 def fit(

@@ -88,7 +88,8 @@ class Method(Protocol):
         """Named scalars to be summed, each a mean over the rows of one BatchNorm group.
 
         A batch comes in groups, so what a row adds may depend on the memory and on the rows of its
-        group, which holds whole clusters, but not on the rest of the batch.
+        group, but not on the rest of the batch. A group holds whole clusters where its size is a
+        multiple of `sampler.images_per_cluster`; else a cluster may be cut, down to one image.
         """
         ...
 

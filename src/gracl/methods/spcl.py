@@ -31,7 +31,7 @@ from scipy import sparse
 from torch import Tensor
 
 from gracl.clustering import OUTLIER, Labels, outliers_as_singletons, require_clusters
-from gracl.links import number_by_first
+from gracl.links import honour, number_by_first
 from gracl.methods.groups import cluster_sums, turns
 from gracl.methods.memory import contrast, move
 from gracl.methods.protocol import Batch, Known, Stage
@@ -93,16 +93,19 @@ class SpCL(PseudoLabels):
         return labels
 
     def choose(self, labels: Labels, distance: sparse.csr_array) -> Labels:
-        """The reliable clusters, then each other image as a class of one."""
+        """The reliable clusters, then each other image as a class of one.
+
+        Images that must share a cluster still do where theirs was not reliable.
+        """
         require_clusters(labels)
         loose = self.cluster(distance, eps=min(self.eps + self.eps_gap, BELOW_ONE))
         tight = self.cluster(distance, eps=max(self.eps - self.eps_gap, 0.0))
         independence = best_of_clusters(overlap(labels, loose), labels)
         if self.alpha is None:
             self.alpha = independence_to_keep(independence)
-        return outliers_as_singletons(
-            reliable(labels, independence, overlap(labels, tight), self.alpha)
-        )
+        kept = reliable(labels, independence, overlap(labels, tight), self.alpha)
+        links = self.known.links
+        return outliers_as_singletons(kept if links is None else honour(kept, distance, links))
 
     def build_memory(
         self,

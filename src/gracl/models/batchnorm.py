@@ -7,6 +7,8 @@ is a setting, and a batch is taken group by group, whoever takes which.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -70,11 +72,12 @@ def _copy(to: list[Tensor], values: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, batches: list[Tensor]) -> None:
+def calibrate(model: nn.Module, batches: list[Tensor], **forward: Any) -> None:
     """Sets running statistics to the mean over these batches, and leaves the weights alone.
 
     An untrained network's running statistics (0 and 1) describe nothing, so its features in eval
-    mode would be arbitrary; one pass over some images makes them those of the data.
+    mode would be arbitrary; one pass over some images makes them those of the data. A layer that
+    `forward`, the arguments besides the batch, leaves out keeps 0 and 1.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -85,7 +88,7 @@ def calibrate(model: nn.Module, batches: list[Tensor]) -> None:
             layer.reset_running_stats()
             layer.momentum = None  # a cumulative mean
         for batch in batches:
-            model(batch)
+            model(batch, **forward)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
