@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": ["--identities", "--out", "--train.epochs"],
     "train": ["--recipe", "--settings", "--method.eps", "own-data"],
     "evaluate": ["run's folder", "--protocol", "--open-set", "--json"],
+    "export": ["run's folder", "OUT", "--format", "--layout", "--resize", "--half"],
     "profile": ["run's folder", "--json"],
     "data": ["check", "convert", "split", "draw"],
     "data check": ["as it was unpacked", "--layout", "--json"],

@@ -19,6 +19,7 @@ _HOMES = {
     "Dataset": "gracl.data.records",
     "Embedder": "gracl.models.embedder",
     "Epoch": "gracl.training",
+    "Features": "gracl.features",
     "GRACL": "gracl.methods.gracl",
     "GraclError": "gracl.errors",
     "ImageStore": "gracl.data.store",
@@ -34,18 +35,26 @@ _HOMES = {
     "compare_labels": "gracl.agreement",
     "contenders_of": "gracl.contenders",
     "convert_dataset": "gracl.data.convert",
+    "crops": "gracl.embedding",
     "draw_curves": "gracl.comparison",
     "draw_people": "gracl.data.synthetic",
     "draw_queries": "gracl.data.splits",
+    "embed": "gracl.embedding",
+    "embed_batches": "gracl.embedding",
     "evaluate": "gracl.evaluation",
     "evaluate_open_set": "gracl.evaluation",
     "expand_queries": "gracl.rerank",
+    "export_onnx": "gracl.export",
+    "export_program": "gracl.export",
+    "export_weights": "gracl.export",
     "extract": "gracl.extraction",
+    "fingerprint": "gracl.models.fingerprint",
     "fit": "gracl.training",
     "from_dataframe": "gracl.data.tables",
     "from_huggingface": "gracl.data.huggingface",
     "grid": "gracl.contenders",
     "jaccard_distance": "gracl.jaccard",
+    "join_features": "gracl.features",
     "k_reciprocal": "gracl.rerank",
     "load_dataset": "gracl.data.readers",
     "load_model": "gracl.files",
@@ -53,13 +62,16 @@ _HOMES = {
     "paired_difference": "gracl.comparison",
     "read_coco": "gracl.data.boxes",
     "read_comparison": "gracl.comparison",
+    "read_features": "gracl.features",
     "read_links": "gracl.data.pairs",
     "read_megadetector": "gracl.data.boxes",
+    "require_same_model": "gracl.features",
     "split_by_burst": "gracl.data.splits",
     "split_by_date": "gracl.data.splits",
     "split_by_identity": "gracl.data.splits",
     "sweep_eps": "gracl.sweep",
     "train": "gracl.runs",
+    "write_features": "gracl.features",
     "write_split": "gracl.data.splits",
 }
 """The public surface and where each name lives. Imported on first use: torch alone takes seconds."""
@@ -111,15 +123,27 @@ if TYPE_CHECKING:
     from gracl.data.store import open_store as open_store
     from gracl.data.synthetic import draw_people as draw_people
     from gracl.data.tables import from_dataframe as from_dataframe
+    from gracl.embedding import crops as crops
+    from gracl.embedding import embed as embed
+    from gracl.embedding import embed_batches as embed_batches
     from gracl.errors import GraclError as GraclError
     from gracl.evaluation import evaluate as evaluate
     from gracl.evaluation import evaluate_open_set as evaluate_open_set
+    from gracl.export import export_onnx as export_onnx
+    from gracl.export import export_program as export_program
+    from gracl.export import export_weights as export_weights
     from gracl.extraction import extract as extract
+    from gracl.features import Features as Features
+    from gracl.features import join_features as join_features
+    from gracl.features import read_features as read_features
+    from gracl.features import require_same_model as require_same_model
+    from gracl.features import write_features as write_features
     from gracl.files import load_model as load_model
     from gracl.jaccard import jaccard_distance as jaccard_distance
     from gracl.links import Links as Links
     from gracl.methods.gracl import GRACL as GRACL
     from gracl.models.embedder import Embedder as Embedder
+    from gracl.models.fingerprint import fingerprint as fingerprint
     from gracl.rerank import expand_queries as expand_queries
     from gracl.rerank import k_reciprocal as k_reciprocal
     from gracl.runs import Run as Run

@@ -32,6 +32,8 @@ from gracl.terminal import (
     print_clusters,
     print_comparison,
     print_epoch,
+    print_exported,
+    print_left_out,
     print_log,
     print_notes,
     print_outcome,
@@ -195,6 +197,49 @@ class Cluster:
     threads: int = 0
     """CPU threads; 0 is as many as there are cores."""
     layout: LayoutName = None
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write the features of images, by a run's model, as one table."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A run's folder, or a model.safetensors."""
+    data: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="IMAGES", help="As DATA of 'gracl train', or the file of one image."),
+    ]
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("features.parquet")
+    """What to write: .parquet (extra parquet), .npz or .csv."""
+    batch_size: int = 256
+    """Images that the model sees at a time; lower it if memory runs out."""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    """An image that cannot be read: stop with its name, or leave it out and say so."""
+    device: str = "auto"
+    """The first GPU if there is one, else the CPU; or cpu, cuda, cuda:1, mps."""
+    threads: int = 0
+    """CPU threads; 0 is as many as there are cores."""
+    layout: LayoutName = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's model as one file for other programs, checked against the model."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A run's folder."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """The file to write: .onnx, .pt2 (a torch program) or .pt (the backbone's weights for timm)."""
+    format: Literal["onnx", "program", "torch"] | None = None
+    """What to write; the ending of OUT tells it if not given."""
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    """Where images have their channels: (B, 3, H, W), or (B, H, W, 3) as they lie in memory."""
+    resize: bool = False
+    """Take images of any height and width, and resize them in the graph as gracl does."""
+    normalized: bool = False
+    """Take float32 images that the program has normalised already, as BoxMOT does."""
+    half: bool = False
+    """Compute the backbone in float16; images and features stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -452,10 +497,7 @@ def cluster(command: Cluster) -> bool:
             links=command.links,
             progress=bars,
         )
-    for problem in found.problems[:5]:
-        console.print(Text(f"left out: {problem.path}: {problem.reason}"), soft_wrap=True)
-    if len(found.problems) > 5:
-        console.print(f"... and {len(found.problems) - 5} more; see: gracl data check")
+    print_left_out(found.problems)
     labels, method = found.labels, found.method
     if 4 * method.k1 > len(labels):
         console.print(
@@ -586,6 +628,59 @@ def _evaluate_open_set(command: Evaluate, model: Embedder, dataset: Dataset) -> 
         write_answers(command.answers, [record.path.stem for record in queries], given)
 
 
+def embed(command: Embed) -> None:
+    """Write features of images."""
+    from gracl import embedding, features
+    from gracl.data.parts import is_image
+    from gracl.files import load_model
+    from gracl.training import use_threads
+
+    features.require_writable(command.out)
+    use_threads(command.threads)
+    model = load_model(command.run)
+    images: Path | Dataset = command.data
+    if not (command.data.is_file() and is_image(command.data.name)):
+        images = _load(command)
+        print_notes(images)
+    with Bars() as bars:
+        found = embedding.embed(
+            model,
+            images,
+            batch_size=command.batch_size,
+            device=command.device,
+            on_bad=command.on_bad,
+            progress=lambda done, total: bars("embed", done, total or done),
+        )
+    features.write_features(command.out, found)
+    print_left_out(found.left_out)
+    console.print(
+        f"{len(found)} images, {found.dim} features each, by {found.backbone} "
+        f"{found.fingerprint[:12]}: {command.out}",
+        soft_wrap=True,
+    )
+
+
+def export(command: Export) -> None:
+    """Write a run's model for other programs."""
+    from gracl import export as exporting
+    from gracl.runs import Run
+
+    kind = exporting.format_of(command.out, command.format)
+    choices: dict[str, Any] = {
+        name: getattr(command, name) for name in ("layout", "resize", "normalized", "half")
+    }
+    exporting.require_writable(command.out, kind)
+    if kind == "torch":
+        given = [f"--{name}" for name, value in choices.items() if value not in (False, "nchw")]
+        if given:
+            raise ConfigError(f"{', '.join(given)}: weights alone have no graph; leave it out")
+        done = exporting.export_weights(Run(command.run).model, command.out)
+    else:
+        write = exporting.export_onnx if kind == "onnx" else exporting.export_program
+        done = write(Run(command.run).model, command.out, **choices)
+    print_exported(done)
+
+
 def profile(command: Profile) -> None:
     """Print where the time of a run went."""
     from gracl.profiling import profile_run
@@ -674,7 +769,7 @@ def draw(command: Draw) -> None:
 
 
 def _load(
-    command: Train | Compare | Ablate | Evaluate | Cluster | Check | Convert | Split,
+    command: Train | Compare | Ablate | Evaluate | Cluster | Embed | Check | Convert | Split,
 ) -> Dataset:
     from gracl.data.readers import load_dataset
 
@@ -690,6 +785,8 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Ablate: ablate,
     Cluster: cluster,
     Evaluate: evaluate,
+    Embed: embed,
+    Export: export,
     Profile: profile,
     Check: check,
     Convert: convert,
@@ -723,6 +820,8 @@ def _parse(words: list[str]) -> Any:
         Annotated[Ablate, tyro.conf.subcommand("ablate", default=Ablate(**compared))],
         Annotated[Cluster, tyro.conf.subcommand("cluster")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Embed, tyro.conf.subcommand("embed")],
+        Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Data, tyro.conf.subcommand("data")],
     ]

@@ -41,6 +41,10 @@ class EvaluationError(GraclError, ValueError):
     """The data cannot be scored under the protocol that was asked for."""
 
 
+class ExportError(GraclError, RuntimeError):
+    """A model cannot be exported, or what was written does not give its features."""
+
+
 class ClusterCollapse(GraclError, RuntimeError):  # noqa: N818 - it is the event that has the name
     """Clustering left nothing to learn from: no cluster at all, or only one."""
 
@@ -58,6 +62,10 @@ class NonFiniteLoss(GraclError, RuntimeError):  # noqa: N818
 
 class OutOfStep(GraclError, RuntimeError):  # noqa: N818
     """Processes that train one model hold different ones."""
+
+
+class FingerprintError(GraclError, ValueError):
+    """Features of different models were put together; their similarities would mean nothing."""
 
 
 class RunError(GraclError, RuntimeError):

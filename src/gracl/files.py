@@ -37,8 +37,23 @@ def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
 
 
 def load_model(path: str | Path) -> Embedder:
-    """A model that `save_model` wrote, or that of a run's folder, in eval mode."""
-    path = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    """A model that `save_model` wrote, or that of a run's folder, on the CPU, in eval mode.
+
+    Raises:
+        WeightsError: no such file, a run that is not finished, or a file that holds no model of gracl.
+
+    >>> model = load_model("runs/photos")                     # doctest: +SKIP
+    >>> model = load_model("runs/photos/model.safetensors")   # doctest: +SKIP
+    """
+    given = Path(path).expanduser()
+    path = given / "model.safetensors" if given.is_dir() else given
+    if not path.is_file():
+        why = "there is no such file or folder"
+        if given.is_dir():
+            why = "it has no model.safetensors, which a run writes when it is finished"
+        raise WeightsError(
+            f"{given} is no model: {why}. Give the folder of a finished run, or a model.safetensors"
+        )
     tensors, about = _read_safetensors(path)
     if "gracl" not in about:
         raise WeightsError(

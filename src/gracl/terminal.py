@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from gracl.clustering import Labels
     from gracl.comparison import Comparison, Outcome, Row
     from gracl.data.check import Report
-    from gracl.data.records import Dataset, Records
+    from gracl.data.records import Dataset, Problem, Records
+    from gracl.export import Exported
     from gracl.runs import Run
     from gracl.sweep import Sweep
     from gracl.training import Epoch
@@ -95,6 +97,14 @@ def print_notes(dataset: Dataset) -> None:
         console.print(f"note: {note}", soft_wrap=True)
     if dataset.problems:
         console.print(f"{len(dataset.problems)} files or rows left out; see: gracl data check")
+
+
+def print_left_out(problems: Sequence[Problem]) -> None:
+    """Names the first images that could not be used, and counts the others."""
+    for problem in problems[:5]:
+        console.print(Text(f"left out: {problem.path}: {problem.reason}"), soft_wrap=True)
+    if len(problems) > 5:
+        console.print(f"... and {len(problems) - 5} more; see: gracl data check")
 
 
 def print_epoch(epoch: Epoch, epochs: int, *, seconds_each: float) -> None:
@@ -284,6 +294,21 @@ def _about_comparison(found: Comparison) -> str:
     if len(found.protocols) > 1:
         words += ". Scores under different protocols cannot be compared"
     return words
+
+
+def print_exported(done: Exported) -> None:
+    """The file, and what it was checked by."""
+    console.print(f"{done.path}: {done.bytes / 2**20:.1f} MiB", soft_wrap=True)
+    if not done.batches:
+        console.print("the backbone's weights, for: torch.load(FILE, weights_only=True)")
+        return
+    *others, last = done.batches
+    batches = f"{', '.join(str(n) for n in others)} and {last}"
+    console.print(
+        f"compared with the model, {batches} images at a time: features differ by "
+        f"{done.difference:.1g} at most, least cosine {done.cosine:.6f}",
+        soft_wrap=True,
+    )
 
 
 def print_profile(found: profiling.Profile) -> None:

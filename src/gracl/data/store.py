@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from gracl.data.records import Problem, Record, Records
+from gracl.data.records import Box, Problem, Record, Records
 from gracl.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -135,12 +135,16 @@ def decode(record: Record, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises:
         OSError, ValueError: what is wrong with the file, in words.
     """
-    height, width = size
     # JPEG can be decoded at 1/2, 1/4 or 1/8; never below the size that is wanted here.
     draft = 2 * max(size) if record.box is None else None
-    image = crop(record, upright(record.path, draft=draft))
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+    return resized(crop(record, upright(record.path, draft=draft)), size)
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture in RGB as (3, H, W) uint8, whatever its proportions: bicubic."""
+    height, width = size
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture).transpose(2, 0, 1)
 
 
 def upright(path: Path, *, draft: int | None = None) -> Image.Image:
@@ -161,12 +165,21 @@ def upright(path: Path, *, draft: int | None = None) -> Image.Image:
             )
         if draft is not None:
             opened.draft("RGB", (draft, draft))
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-            image = _to_8_bit(image)
-        if "transparency" in image.info:
-            image = image.convert("RGBA")  # what Pillow asks for, with a warning, of palette images
-        return image.convert("RGB")
+        return to_rgb(opened)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any picture in 8 bits of red, green and blue, turned as its camera was held; always a copy.
+
+    >>> to_rgb(Image.new("I;16", (8, 4), 4000)).mode
+    'RGB'
+    """
+    image = ImageOps.exif_transpose(picture)
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _to_8_bit(image)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for, with a warning, of palette images
+    return image.convert("RGB")
 
 
 def crop(record: Record, picture: Image.Image) -> Image.Image:
@@ -175,7 +188,7 @@ def crop(record: Record, picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: its box lies outside.
     """
-    return picture if record.box is None else picture.crop(_inside(record, picture))
+    return picture if record.box is None else picture.crop(inside(record.box, picture))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -188,15 +201,21 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
 
 
-def _inside(record: Record, image: Image.Image) -> tuple[int, int, int, int]:
-    assert record.box is not None
-    x, y, width, height = record.box
+def inside(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the part of a box that lies on an image.
+
+    Raises:
+        ValueError: no part of it does.
+
+    >>> inside(Box(-2, 1, 6, 9), Image.new("RGB", (8, 4)))
+    (0, 1, 4, 4)
+    """
+    x, y, width, height = box
     left, top = max(0, x), max(0, y)
     right, bottom = min(image.width, x + width), min(image.height, y + height)
     if left >= right or top >= bottom:
         raise ValueError(
-            f"the crop box {tuple(record.box)} lies outside the image of "
-            f"{image.width} x {image.height} pixels"
+            f"the crop box {tuple(box)} lies outside the image of {image.width} x {image.height} pixels"
         )
     return left, top, right, bottom
 

@@ -41,6 +41,7 @@ class Embedder(nn.Module):
         parts: int = 0,
         mean: tuple[float, ...] = (0.485, 0.456, 0.406),
         std: tuple[float, ...] = (0.229, 0.224, 0.225),
+        backbone_name: str = "",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -53,6 +54,8 @@ class Embedder(nn.Module):
         """(height, width) of the images it is meant for."""
         self.dim = dim
         """D."""
+        self.backbone_name = backbone_name
+        """What the backbone is called, as given to `build_embedder`; "" where nobody said."""
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
 
@@ -131,6 +134,7 @@ def build_embedder(
         parts=parts,
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
+        backbone_name=backbone,
     )
 
 

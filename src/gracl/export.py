@@ -1,0 +1,518 @@
+"""A model as one file for other programs: ONNX, a torch program, or the backbone's weights alone.
+
+The graph holds the preprocessing, and a file is kept only after it gave the model's features.
+
+Letters: B images, H x W pixels, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gracl.errors import ConfigError, ExportError, did_you_mean
+from gracl.models.embedder import Embedder
+from gracl.models.fingerprint import fingerprint
+from gracl.models.weights import first_line
+
+Axes = Literal["nchw", "nhwc"]
+Run = Callable[[Tensor], Tensor]
+"""Images as the graph takes them -> (B, D) float32."""
+
+ENDINGS = {"onnx": (".onnx",), "program": (".pt2",), "torch": (".pt", ".pth")}
+"""Formats, and how their files are called."""
+BATCHES = (1, 2, 7)
+"""How many images at a time a file is tried with; many a graph is right for one image only."""
+OPSET = 18
+"""Of ONNX: what torch's exporter has written since 2.6, and runtimes read since early 2023."""
+LARGEST = 2**31 - 2**24
+"""Bytes of weights that one ONNX file can hold, with some room for the graph."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a file's features may be from the model's."""
+
+    difference: float
+    """The largest |difference| of any element."""
+    cosine: float
+    """The least cosine of any image's two features."""
+
+
+FLOAT = Tolerance(1e-4, 0.99999)
+HALF = Tolerance(5e-3, 0.999)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and what it was checked by."""
+
+    path: Path
+    format: str
+    """One of `ENDINGS`."""
+    bytes: int
+    """Its size."""
+    batches: tuple[int, ...]
+    """Images at a time that it was tried with; none for weights alone."""
+    difference: float
+    """The largest |difference| of a feature's element from the model's."""
+    cosine: float
+    """The least cosine between a feature and the model's."""
+    metadata: dict[str, str]
+    """What the file says of itself."""
+
+
+# -- the three formats ----------------------------------------------------------------------------
+
+
+def export_onnx(
+    model: Embedder,
+    path: str | Path,
+    *,
+    layout: Axes = "nchw",
+    resize: bool = False,
+    normalized: bool = False,
+    half: bool = False,
+) -> Exported:
+    """One ONNX file: "images" (B, 3, H, W) uint8 RGB -> "features" (B, D) float32 unit rows.
+
+    B is any number of images; H and W are the model's size. Before the file takes its name, ONNX
+    Runtime computes the features of soft, black, white and noisy images with it, 1, 2 and 7 at a time.
+
+    Args:
+        model: computed as in eval mode, and left as it is. Features of parts are not exported.
+        path: ends in .onnx. A file that is there is replaced by one that passed its check only.
+        layout: "nhwc" takes (B, H, W, 3), as images lie in memory.
+        resize: take images of any height and width, those of a batch alike, and resize them in the
+            graph as gracl resizes what it reads: bicubic, with antialiasing.
+        normalized: take float32 images that had the backbone's mean subtracted and were divided by its
+            standard deviation, for programs that do so to every network's images.
+        half: the backbone's weights and computation in float16; images and features stay as they are.
+
+    Raises:
+        ConfigError: the ending, the folder, the layout or the choices cannot be; ONNX is not installed.
+        ExportError: torch cannot export the backbone, or the file's features are not the model's.
+
+    >>> from gracl.models.embedder import build_embedder
+    >>> model = build_embedder("test_resnet", size=(64, 32))
+    >>> done = export_onnx(model, "model.onnx", layout="nhwc")  # doctest: +SKIP
+    >>> done.batches, done.difference < 1e-4                    # doctest: +SKIP
+    ((1, 2, 7), True)
+    """
+    path = require_writable(path, "onnx")
+    require_onnx()
+    graph = _Graph(model, layout, resize=resize, normalized=normalized, half=half)
+    held = sum(tensor.nbytes for tensor in graph.state_dict().values())
+    if held > LARGEST:
+        raise ExportError(
+            f"the weights take {held / 2**30:.1f} GiB, and one ONNX file holds 2. Give --half, or "
+            "--format program"
+        )
+    return _export(graph, model, path, "onnx", _write_onnx, _open_onnx)
+
+
+def export_program(
+    model: Embedder,
+    path: str | Path,
+    *,
+    layout: Axes = "nchw",
+    resize: bool = False,
+    normalized: bool = False,
+    half: bool = False,
+) -> Exported:
+    """One torch program (.pt2), of the same graph as `export_onnx` writes, checked in the same way.
+
+    `torch.export.load(path).module()` is a function of images that needs torch alone.
+
+    Args:
+        model: see `export_onnx`, also for all below.
+        path: ends in .pt2.
+        layout: see there.
+        resize: see there.
+        normalized: see there.
+        half: see there.
+
+    Raises:
+        ConfigError: the ending, the folder, the layout or the choices cannot be.
+        ExportError: torch cannot export the backbone, or the file's features are not the model's.
+
+    >>> from gracl.models.embedder import build_embedder
+    >>> model = build_embedder("test_resnet", size=(64, 32))
+    >>> features = export_program(model, "model.pt2")  # doctest: +SKIP
+    """
+    path = require_writable(path, "program")
+    graph = _Graph(model, layout, resize=resize, normalized=normalized, half=half)
+    return _export(graph, model, path, "program", _write_program, _open_program)
+
+
+def export_weights(model: Embedder, path: str | Path) -> Exported:
+    """The backbone's weights as a plain torch file, under the names that timm gives them.
+
+    They are read by `torch.load(path, weights_only=True)`, and `model.weights` of another training
+    takes them. Pooling and neck, which come after the backbone, are not in them.
+
+    Args:
+        model: left as it is.
+        path: ends in .pt or .pth.
+
+    Raises:
+        ConfigError: the ending or the folder cannot be.
+        ExportError: the file cannot be written.
+
+    >>> from gracl.models.embedder import build_embedder
+    >>> model = build_embedder("test_resnet", size=(64, 32))
+    >>> done = export_weights(model, "backbone.pt")  # doctest: +SKIP
+    """
+    path = require_writable(path, "torch")
+    tensors = {k: v.detach().cpu().clone() for k, v in model.backbone.state_dict().items()}
+    norm = getattr(model.pooling, "norm", None)
+    if isinstance(norm, nn.LayerNorm):
+        # It was moved from here (see backbones.take_norm), and an Identity was left.
+        layers = dict(model.backbone.named_modules())
+        home = next(p for p in ("fc_norm", "head.norm") if isinstance(layers.get(p), nn.Identity))
+        tensors |= {f"{home}.{k}": v.detach().cpu().clone() for k, v in norm.state_dict().items()}
+    with _Unfinished(path) as unfinished:
+        torch.save(tensors, unfinished)
+    return Exported(path, "torch", path.stat().st_size, (), 0.0, 1.0, {})
+
+
+def format_of(path: str | Path, asked: str | None = None) -> str:
+    """The format that was asked for, or that a file's ending tells.
+
+    Raises:
+        ConfigError: neither is known.
+
+    >>> format_of("model.onnx"), format_of("weights.pth")
+    ('onnx', 'torch')
+    """
+    if asked is not None and asked not in ENDINGS:
+        raise ConfigError(f"no format '{asked}'; {did_you_mean(asked, ENDINGS)}")
+    told = [name for name, endings in ENDINGS.items() if Path(path).suffix.lower() in endings]
+    if asked is None and not told:
+        known = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
+        raise ConfigError(f"{path} does not tell a format by its ending; expected one of {known}")
+    return asked or told[0]
+
+
+def require_writable(path: str | Path, kind: str) -> Path:
+    """The path of a file of this format, if it can be one; before work is spent on it.
+
+    Raises:
+        ConfigError: its ending is another format's, or it lies in no folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS[kind]:
+        raise ConfigError(f"a file of format {kind} ends in {' or '.join(ENDINGS[kind])}; found {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written; expected a file in a folder that exists")
+    return path
+
+
+def require_onnx() -> None:
+    """Raises a `ConfigError` where ONNX could not be written or checked, before work is spent on it."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "ONNX needs onnx, onnxruntime and onnxscript: pip install 'gracl[export]'"
+        ) from error
+
+
+# -- the graph ------------------------------------------------------------------------------------
+
+
+class _Graph(nn.Module):
+    """A copy of the model in eval mode on the CPU, with what comes before it."""
+
+    def __init__(
+        self, model: Embedder, layout: str, *, resize: bool, normalized: bool, half: bool
+    ) -> None:
+        super().__init__()
+        if layout not in ("nchw", "nhwc"):
+            raise ConfigError(f"layout is '{layout}'; expected nchw or nhwc")
+        if resize and normalized:
+            raise ConfigError("images are resized before they are normalized: leave one of the two out")
+        self.model = copy.deepcopy(model).cpu()
+        self.layout, self.resize, self.normalized, self.half_backbone = layout, resize, normalized, half
+        if half:
+            self.model.backbone = _HalfBackbone(self.model.backbone)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images as the file takes them -> (B, D) float32 unit features."""
+        if self.layout == "nhwc":
+            images = images.permute(0, 3, 1, 2)
+        if self.resize:
+            images = resize_as_pillow(images, self.model.size)
+        if self.normalized:
+            images = images * self.model.std + self.model.mean
+        features: Tensor = self.model(images)
+        return features
+
+    def given(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) uint8 as the file takes them."""
+        if self.normalized:
+            pixels = (pixels - self.model.mean) / self.model.std
+        return pixels.permute(0, 2, 3, 1).contiguous() if self.layout == "nhwc" else pixels
+
+
+class _HalfBackbone(nn.Module):
+    """A backbone in float16, of images in float32."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone.half()
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """As that of timm's networks; every pooling brings the features back to float32."""
+        features: Tensor = self.backbone.forward_features(images.half())  # type: ignore[operator]
+        return features
+
+
+FIXED = 2.0**22
+"""Pillow counts in integers of so many to one."""
+
+
+def resize_as_pillow(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic with antialiasing, pixel for pixel as Pillow does it, in operations that ONNX has.
+
+    Two products with matrices, each rounded to whole pixels as Pillow rounds: first along the rows,
+    then along the columns. All numbers are integers below 2^53, so float64 holds them exactly, whatever
+    adds them up. (Pillow 13 takes columns first at some sizes; rounded in the other order, pixels of
+    ordinary images are up to 3 of 255 off, of noise up to 20.)
+
+    Args:
+        images: (B, 3, H, W) uint8.
+        size: (height, width) to resize to, as `Image.resize` with BICUBIC would.
+
+    Returns:
+        (B, 3, height, width) float64, whole numbers 0..255.
+
+    >>> resize_as_pillow(torch.tensor([[[[0, 100, 200]]]], dtype=torch.uint8), (1, 2)).tolist()
+    [[[[31.0, 169.0]]]]
+    """
+    height, width = images.shape[2:]
+    rows = _whole(images.double() @ _taps(width, size[1], images.device).T)
+    return _whole(_taps(height, size[0], images.device) @ rows)
+
+
+def _whole(sums: Tensor) -> Tensor:
+    return ((sums + FIXED / 2) / FIXED).floor().clamp(0, 255)
+
+
+def _taps(side: int, wanted: int, device: torch.device) -> Tensor:
+    """(wanted, side) weights of what is there for what is made, in whole units of 1 / `FIXED`.
+
+    Keys' cubic with a = -0.5, stretched where the image shrinks.
+    """
+    there = 2 * torch.arange(side, device=device) + 1
+    made = 2 * torch.arange(wanted, device=device)[:, None] + 1
+    # Twice the distance of pixel centres times a common denominator: whole, so exact for any size.
+    apart = (there * wanted - made * side).abs()
+    longer: Any = torch.sym_max(side, wanted)  # max() would fix the side at tracing
+    x: Tensor = apart.double() / (2 * longer)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((x - 5) * x + 8) * x * -0.5 + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    return (weights / weights.sum(dim=1, keepdim=True) * FIXED + 0.5).floor()
+
+
+# -- writing and checking -------------------------------------------------------------------------
+
+
+def _export(
+    graph: _Graph,
+    model: Embedder,
+    path: Path,
+    kind: str,
+    write: Callable[[Any, Path, dict[str, str]], None],
+    open_file: Callable[[Path], Run],
+) -> Exported:
+    """Writes beside the target, compares, and only then gives the file its name."""
+    about = _about(graph, model)
+    with _Unfinished(path) as unfinished:
+        try:
+            write(_trace(graph), unfinished, about)
+            difference, cosine = _compare(graph, model, open_file(unfinished))
+        except OSError:
+            raise
+        except Exception as error:  # exporters and runtimes raise what they like
+            raise ExportError(
+                f"torch {torch.__version__} cannot export '{about['gracl.backbone']}' as {kind}: "
+                f"{first_line(error)}. Try another --format, or without --resize and --half"
+            ) from error
+        _require_close(path, difference, cosine, HALF if graph.half_backbone else FLOAT)
+    return Exported(path, kind, path.stat().st_size, BATCHES, difference, cosine, about)
+
+
+def _trace(graph: _Graph) -> torch.export.ExportedProgram:
+    """The graph as a program of any number of images, and of any size where it resizes."""
+    height, width = graph.model.size
+    size = (height + 3, width + 5) if graph.resize else (height, width)
+    images = graph.given(torch.zeros(2, 3, *size, dtype=torch.uint8))
+    sides = (1, 2) if graph.layout == "nhwc" else (2, 3)
+    free = {0: torch.export.Dim("batch", min=1)}
+    if graph.resize:
+        names = ("height", "width")
+        free |= {s: torch.export.Dim(n, min=1) for s, n in zip(sides, names, strict=True)}
+    with torch.no_grad():
+        program = torch.export.export(graph, (images,), dynamic_shapes=(free,), strict=False)
+    for node in program.graph.nodes:  # where on this machine the code lies is nobody's business
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _write_onnx(program: Any, path: Path, about: dict[str, str]) -> None:
+    import onnx
+
+    found: Any = torch.onnx.export(
+        program,
+        (),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=["features"],
+        verbose=False,
+    )
+    content = found.model_proto
+    _name_sides(content.graph, about["gracl.layout"])
+    for node in content.graph.node:
+        del node.metadata_props[:]  # where on this machine torch's code and gracl's lies, among others
+    del content.graph.value_info[:]
+    onnx.helper.set_model_props(content, about)
+    path.write_bytes(content.SerializeToString())
+
+
+def _name_sides(graph: Any, layout: str) -> None:
+    """Calls what is free batch, height, width; torch numbers them."""
+    axes = {"n": "batch", "h": "height", "w": "width"}
+    sides = graph.input[0].type.tensor_type.shape.dim
+    names = {
+        side.dim_param: axes[axis] for side, axis in zip(sides, layout, strict=True) if side.dim_param
+    }
+    for value in (graph.input[0], graph.output[0]):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = names[side.dim_param]
+
+
+def _open_onnx(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["features"], {"images": images.numpy()})[0])
+
+    return run
+
+
+def _write_program(program: Any, path: Path, about: dict[str, str]) -> None:
+    torch.export.save(program, path, extra_files={"gracl.json": json.dumps(about)})
+
+
+def _open_program(path: Path) -> Run:
+    run: Run = torch.export.load(path).module()
+    return run
+
+
+@torch.no_grad()
+def _compare(graph: _Graph, model: Embedder, run: Run) -> tuple[float, float]:
+    """The largest |difference| and the least cosine over all images, batches and sizes."""
+    reference = copy.deepcopy(model).cpu().eval()
+    differences, cosines = [0.0], [1.0]
+    for size in _sizes(graph):
+        pixels = _pictures(size)
+        resized = resize_as_pillow(pixels, model.size) if graph.resize else pixels
+        expected = reference(resized)
+        for batch in BATCHES:
+            found = torch.cat([run(part) for part in torch.split(graph.given(pixels), batch)])
+            differences.append((found - expected).abs().max().item())
+            cosines.append(F.cosine_similarity(found, expected).min().item())
+    # max() and min() may pass over a NaN, a tensor's do not.
+    return torch.tensor(differences).max().item(), torch.tensor(cosines).min().item()
+
+
+def _sizes(graph: _Graph) -> list[tuple[int, int]]:
+    """The model's own, and where images are resized a larger and a smaller one."""
+    height, width = graph.model.size
+    others = [(2 * height + 1, 3 * width - 1), (height // 2 + 1, width // 3 + 1)]
+    return [(height, width), *(others if graph.resize else [])]
+
+
+def _pictures(size: tuple[int, int]) -> Tensor:
+    """(7, 3, H, W) uint8: three of soft colours, black, white, two of noise."""
+    draws = torch.Generator().manual_seed(0)
+    soft = F.interpolate(torch.rand(3, 3, 4, 4, generator=draws), size, mode="bilinear")
+    plain = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 3, *size)
+    noise = torch.rand(2, 3, *size, generator=draws)
+    return (255 * torch.cat([soft, plain, noise])).round().byte()
+
+
+def _require_close(path: Path, difference: float, cosine: float, allowed: Tolerance) -> None:
+    if not (difference <= allowed.difference and cosine >= allowed.cosine):  # NaN is neither
+        raise ExportError(
+            f"{path} is not written: its features differ from the model's by up to {difference:.2g}, "
+            f"least cosine {cosine:.6f}; expected at most {allowed.difference:g} and at least "
+            f"{allowed.cosine:g}. Export without --half, or give another --format"
+        )
+
+
+def _about(graph: _Graph, model: Embedder) -> dict[str, str]:
+    """What the file says of itself."""
+    height, width = model.size
+    found = {
+        "version": metadata.version("gracl"),
+        "backbone": model.backbone_name or type(model.backbone).__name__,
+        "height": height,
+        "width": width,
+        "dim": model.dim,
+        "layout": graph.layout,
+        "pixels": "normalized" if graph.normalized else "uint8",
+        "resize": "bicubic" if graph.resize else "none",
+        "precision": "float16" if graph.half_backbone else "float32",
+        "fingerprint": fingerprint(model),
+    }
+    return {f"gracl.{name}": str(value) for name, value in found.items()}
+
+
+# -- the file -------------------------------------------------------------------------------------
+
+
+class _Unfinished:
+    """A name beside a file's own, that becomes it when all went well and is gone otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+
+    def __enter__(self) -> Path:
+        return self.unfinished
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        try:
+            if kind is None:
+                self.unfinished.replace(self.path)
+        except OSError as failure:
+            error = failure
+        finally:
+            self.unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ExportError(
+                f"cannot write {self.path}: {error.strerror or error}. Free some space or give "
+                "another OUT; what was there before is intact"
+            ) from error
