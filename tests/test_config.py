@@ -266,6 +266,36 @@ def test_differences_are_named_by_section_and_key() -> None:
     assert differences(other, other) == {}
 
 
+# -- another method -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "section", "key", "brought"), [("ice", "train", "ema", 0.999), ("pplr", "model", "parts", 3)]
+)
+def test_a_method_brings_what_it_needs_and_overrules_nothing(
+    method: str, section: str, key: str, brought: float
+) -> None:
+    other = {"ema": 0.5, "parts": 6}[key]
+    chosen = {"method": {"name": method}}
+    assert Config().replace(chosen).plain()[section][key] == brought
+    assert Config().replace({section: {key: other}}).replace(chosen).plain()[section][key] == other
+    assert Config().replace({**chosen, section: {key: 0}}).plain()[section][key] == 0
+
+
+def test_what_was_changed_goes_along_to_a_method_that_takes_it() -> None:
+    mine = Config().replace({"method": {"eps": 0.4, "update": "criterion", "temperature": 0.1}})
+    other = mine.replace({"method": {"name": "cluster-contrast"}}).plain()["method"]
+    assert (other["eps"], other["update"], other["temperature"]) == (0.4, "each", 0.1)
+    both = mine.replace({"method": {"name": "cluster-contrast", "update": "hardest"}})
+    assert both.plain()["method"]["update"] == "hardest"
+
+
+@pytest.mark.parametrize("name", [["gracl"], {"a": 1}, None, 3])
+def test_a_method_that_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match=r"method\.name is .*expected the name of a method"):
+        Config().replace({"method": {"name": name}})
+
+
 # -- every setting is read ------------------------------------------------------------------------
 
 SECTIONS = {item.name: type(getattr(Config(), item.name)) for item in fields(Config)}

@@ -110,6 +110,15 @@ def test_extraction_gives_the_parts_behind_the_whole(images):
     assert not torch.equal(found[:, 1], found[:, 3])
 
 
+def test_a_network_without_weights_knows_the_statistics_of_its_parts_too(images):
+    config = config_of("pplr")
+    model = training.build_model(config.model)
+    training.initialise(model, images, config)
+    for neck in (model.neck, *model.part_necks):
+        assert neck.num_batches_tracked == training.CALIBRATION_GROUPS
+        assert neck.running_mean.abs().min() > 0
+
+
 # -- training by each method ----------------------------------------------------------------------
 
 

@@ -13,8 +13,9 @@ import naive
 from gracl.clustering import OUTLIER, cluster
 from gracl.errors import ClusterCollapse
 from gracl.jaccard import jaccard_distance
+from gracl.links import Links
 from gracl.methods import spcl
-from gracl.methods.protocol import Batch
+from gracl.methods.protocol import Batch, Known
 from gracl.methods.spcl import SpCL
 
 SETTINGS = {"k1": 8, "k2": 3}
@@ -202,6 +203,22 @@ def test_alpha_is_that_of_the_first_epoch():
     own, expected = naive_labels(other, eps=0.6, eps_gap=0.1, alpha=alpha)
     assert own == method.alpha == alpha != naive_labels(other, eps=0.6, eps_gap=0.1)[0]
     assert groups_of(labels) == expected
+
+
+def test_linked_images_share_a_class_where_theirs_is_dissolved():
+    features = crowd(2)
+    free = SpCL(eps_gap=0.1, **SETTINGS)
+    labels = free.start_epoch(features)
+    found, _ = free.label(features)
+    alone = np.bincount(labels)[labels] == 1
+    pair = next(
+        rows[:2]
+        for rows in (np.flatnonzero((found == k) & alone) for k in range(found.max() + 1))
+        if len(rows) > 1
+    )
+    linked = SpCL(Known(links=Links(must=pair[None])), eps_gap=0.1, **SETTINGS)
+    i, j = linked.start_epoch(features)[pair]
+    assert i == j
 
 
 def test_hdbscan_has_no_eps_so_all_its_clusters_are_reliable():

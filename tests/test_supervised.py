@@ -13,6 +13,7 @@ from gracl.errors import DataError
 from gracl.methods.classifier import Classifier
 from gracl.methods.protocol import Batch, Known
 from gracl.methods.supervised import Supervised
+from gracl.methods.triplet import batch_hard
 
 CLASSES = np.array([7, 3, 7, -1, 9, 3, 9, 9])
 NUMBERED = [1, 0, 1, -1, 2, 0, 2, 2]
@@ -128,3 +129,11 @@ def test_images_at_the_very_same_place_pull_neither_way():
     made_of.start_epoch(torch.eye(4)[:3])
     sum(made_of.loss(Batch(features, torch.tensor([0, 0, 1, 1]))).values()).backward()
     assert torch.isfinite(features.grad).all()
+
+
+def test_rounding_does_not_pull_an_image_from_itself():
+    features = unit_rows(64, 1, dim=512).requires_grad_()
+    farthest, _ = batch_hard(features, torch.arange(64))
+    farthest.sum().backward()
+    assert farthest.tolist() == [0.0] * 64
+    assert not features.grad.any()
