@@ -68,7 +68,12 @@ def main() -> None:
     save(
         "methods",
         {
-            "command": trials.command("methods", arguments, "--seeds", *map(str, arguments.seeds)),
+            "command": trials.command(
+                "methods",
+                arguments,
+                *("--seeds", *map(str, arguments.seeds)),
+                *("--data", *arguments.data),
+            ),
             "reference": REFERENCE,
             "settings": trials.SETTINGS,
             "worlds": {**trials.WORLDS, **trials.PEOPLE, "first_seed": trials.FIRST_WORLD},

@@ -270,7 +270,8 @@ def test_differences_are_named_by_section_and_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "section", "key", "brought"), [("ice", "train", "ema", 0.999), ("pplr", "model", "parts", 3)]
+    ("method", "section", "key", "brought"),
+    [("ice", "train", "ema", 0.999), ("pplr", "model", "parts", 3)],
 )
 def test_a_method_brings_what_it_needs_and_overrules_nothing(
     method: str, section: str, key: str, brought: float

@@ -415,6 +415,17 @@ def test_gracl_learns_from_a_low_start(tmp_path):
     assert run.after["agreement"]["ari"] > run.before["agreement"]["ari"] + 0.3
 
 
+def test_a_method_that_lacks_what_it_needs_is_refused_before_anything_is_done(people, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number, path in enumerate(sorted((people / "images").rglob("*.jpg"))[:20]):
+        shutil.copy(path, tmp_path / "photos" / f"{number}.jpg")
+    for name in ("supervised", "cap"):
+        config = SMALL.replace({"method": {"name": name}})
+        with pytest.raises(DataError, match=f"the method {name} needs"):
+            train(config, load_dataset(tmp_path / "photos"), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_another_project_with_the_same_names_is_left_alone(dataset, tmp_path):
     for name, text in {
         "config.yaml": "site_name: mine",

@@ -234,8 +234,8 @@ class Config(Section):
         """What a method brings, without what was changed already."""
         mine, defaults = self.plain(), type(self)().plain()
         return {
-            section: {key: v for key, v in values.items() if mine[section][key] == defaults[section][key]}
-            for section, values in brought.items()
+            name: {key: v for key, v in values.items() if mine[name][key] == defaults[name][key]}
+            for name, values in brought.items()
         }
 
     def to_yaml(self) -> str:
