@@ -251,8 +251,8 @@ from gracl.methods.gracl import GRACL
 
 original = GRACL.update
 
-def drifting(self, features, labels):
-    original(self, features, labels)
+def drifting(self, batch):
+    original(self, batch)
     if torch.distributed.get_rank() == 1:
         self.banks["inter"][0, 0] += 1e-7
 

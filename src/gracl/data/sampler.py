@@ -21,7 +21,7 @@ class ClusterSampler:
       its images equally often, to within one.
     * Where cameras are known, an image drawn first chooses its partners from other cameras, and
       from its own only when these run out.
-    * A batch is ordered by cluster, so a BatchNorm group holds whole clusters.
+    * A batch is ordered by cluster, so a BatchNorm group holds whole clusters where K divides it.
     * The draws come from a generator of its own: the same seed and epoch give the same batches.
 
     Args:
