@@ -45,7 +45,8 @@ def make(settings=PLAIN, *, seed=0):
     config = Config().replace(settings)
     model = training.build_model(config.model, seed=seed)
     engine = Engine(model, config)
-    method = GRACL()
+    # A memory that moves with each step, or half of what an engine does would not be seen.
+    method = GRACL(update="criterion", inter_weight=0.5, intra_weight=0.5)
     draws = torch.Generator().manual_seed(seed)
     rows = nn.functional.normalize(torch.randn(2, 6, model.dim, generator=draws), dim=2)
     method.banks = {"inter": rows[0].clone(), "intra": rows[1].clone()}
