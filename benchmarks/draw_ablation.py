@@ -30,7 +30,7 @@ def main() -> None:
         draw_scores(axes[0, column], tables[data], TITLES[data])
         draw_wrong(axes[1, column], tables[data])
     axes[1, 0].set_ylabel("share of wrong samples")
-    axes[1, 0].legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axes[1, 0].legend(frameon=False, fontsize=8, loc="upper right")
     figure.savefig(OUT, dpi=120)
     print(OUT.name)
 
