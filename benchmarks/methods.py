@@ -5,7 +5,7 @@
 Seeds are others than those that GRACL's defaults were chosen on (benchmarks/ablation.py): other drawn
 people, other divisions of the cows; mini_mars has one test part, so there a seed is one of the weights'
 draws alone. Each method has the settings of its paper where the data's own (SETTINGS of trials.py) do
-not say otherwise. Results go to benchmarks/results/methods.json.
+not say otherwise. Results go to benchmarks/results/NAME.json.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from trials import Trial
 
 METHODS: dict[str, dict[str, Any]] = {
     "gracl": {},
+    # What of ICE's score is its teacher? The same one for GRACL and for Cluster Contrast.
+    "gracl, with a teacher": {"train": {"ema": 0.95}},
+    "cluster-contrast, with a teacher": {
+        "method": {"name": "cluster-contrast"},
+        "train": {"ema": 0.95},
+    },
     "cluster-contrast": {"method": {"name": "cluster-contrast"}},
     "cluster-contrast, mean": {"method": {"name": "cluster-contrast", "update": "mean"}},
     "cluster-contrast, mean, momentum 0.9": {
@@ -50,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--data", nargs="+", default=list(trials.SETTINGS), help="in this order")
+    parser.add_argument("--name", default="methods", help="of the results file")
     trials.add_flags(parser)
     arguments = parser.parse_args()
     listed = [
@@ -66,13 +73,14 @@ def main() -> None:
         print(f"\n{data}\n{trials.markdown(tables, data)}")
     print(f"\n{side_by_side(tables)}")
     save(
-        "methods",
+        arguments.name,
         {
             "command": trials.command(
                 "methods",
                 arguments,
                 *("--seeds", *map(str, arguments.seeds)),
                 *("--data", *arguments.data),
+                *("--name", arguments.name),
             ),
             "reference": REFERENCE,
             "settings": trials.SETTINGS,

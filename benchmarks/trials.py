@@ -44,7 +44,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "drawn_hard": DRAWN,
     "cows": {
         "model": {**SMALL, "size": [72, 72]},
-        "method": {"k1": 15, "k2": 4, "eps": 0.55},
+        # With 0.55, as benchmarks/ablation.py had it, 85 % of the images are in no cluster; with 0.65,
+        # 45 %, and the largest cluster is below a tenth. Seen without labels, on seeds 0 and 1.
+        "method": {"k1": 15, "k2": 4, "eps": 0.65},
         "sampler": {"clusters_per_batch": 8, "images_per_cluster": 8},
         "augment": {"flip": 0.0, "color": 0.9, "pad": 6},
         "train": {"epochs": 4, "steps": 25, "decay_every": 3, "learning_rate": 2e-4},
@@ -167,7 +169,7 @@ def run(trial: Trial, places: Places) -> dict[str, Any]:
     pids = identities_of(images, dataset.train)
     model = gracl.build_model(config.model, seed=trial.seed)
     epochs: list[dict[str, Any]] = []
-    started = time.perf_counter()
+    started = time.process_time()
     spent = 0.0
     with proxies.watched(pids) as seen:
         for epoch in gracl.fit(model, images, config, classes=pids):
@@ -182,11 +184,11 @@ def run(trial: Trial, places: Places) -> dict[str, Any]:
                 **seen,
             }
             if trial.by_epoch:
-                before = time.perf_counter()
+                before = time.process_time()
                 line["mAP"] = gracl.evaluate(epoch.model, dataset, config.evaluate).mAP
-                spent += time.perf_counter() - before
+                spent += time.process_time() - before
             epochs.append(line)
-    seconds = time.perf_counter() - started - spent
+    seconds = time.process_time() - started - spent  # of the CPU: other work runs beside
     scores = gracl.evaluate(model, dataset, config.evaluate)
     return {
         "mAP": scores.mAP,

@@ -44,6 +44,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("files", "runs", "features", "embedding"),
     ("profiling", "contenders", "comparison", "export"),
     ("terminal",),
+    ("commands.",),
     ("cli",),
     ("__init__", "__main__"),
 ]

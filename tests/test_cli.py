@@ -12,6 +12,7 @@ import pytest
 
 from conftest import random_image, save_image
 from gracl import cli
+from gracl.commands import train as commands_train
 from gracl.data import synthetic
 from gracl.data.readers import load_dataset
 
@@ -158,7 +159,7 @@ def test_python_dash_m_is_the_command(tmp_path: Path) -> None:
 
 def test_run_is_named_after_data_and_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(cli, "_train", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(commands_train, "_train", lambda *arguments: asked.append(arguments))
     save_image(tmp_path / "herd" / "a.png")
     assert run("train", tmp_path / "herd", "--recipe", "veri776") == 0
     assert run("train", tmp_path / "herd", "--out", tmp_path / "mine") == 0
@@ -181,7 +182,7 @@ def test_demo_begins_a_drawing_again_that_was_interrupted(
         trained_on.append(dataset)
         return SimpleNamespace(model=None)
 
-    monkeypatch.setattr(cli, "_train", train)
+    monkeypatch.setattr(commands_train, "_train", train)
     monkeypatch.setattr("gracl.pictures.draw_rank_list", lambda *_, **__: random_image())
     monkeypatch.setattr(synthetic, "draw_people", interrupted)
     assert run("demo", "--out", tmp_path) == 130
