@@ -21,6 +21,7 @@ _HOMES = {
     "Epoch": "gracl.training",
     "Features": "gracl.features",
     "GRACL": "gracl.methods.gracl",
+    "Gallery": "gracl.gallery.gallery",
     "GraclError": "gracl.errors",
     "ImageStore": "gracl.data.store",
     "Links": "gracl.links",
@@ -28,6 +29,7 @@ _HOMES = {
     "Record": "gracl.data.records",
     "Records": "gracl.data.records",
     "Run": "gracl.runs",
+    "Where": "gracl.gallery.entries",
     "build_model": "gracl.training",
     "check_dataset": "gracl.data.check",
     "cluster": "gracl.clustering",
@@ -139,6 +141,8 @@ if TYPE_CHECKING:
     from gracl.features import require_same_model as require_same_model
     from gracl.features import write_features as write_features
     from gracl.files import load_model as load_model
+    from gracl.gallery.entries import Where as Where
+    from gracl.gallery.gallery import Gallery as Gallery
     from gracl.jaccard import jaccard_distance as jaccard_distance
     from gracl.links import Links as Links
     from gracl.methods.gracl import GRACL as GRACL

@@ -22,6 +22,7 @@ from gracl.commands.data import Check, Convert, Data, Draw, Split, check, conver
 from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
+from gracl.commands.gallery import Gallery, gallery
 from gracl.commands.profile import Profile, profile
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
@@ -37,6 +38,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Evaluate: evaluate,
     Embed: embed,
     Export: export,
+    Gallery: gallery,
     Profile: profile,
     Check: check,
     Convert: convert,
@@ -104,6 +106,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],
+        Annotated[Gallery, tyro.conf.subcommand("gallery")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Data, tyro.conf.subcommand("data")],
     ]

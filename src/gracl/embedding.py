@@ -105,7 +105,7 @@ def embed(
     images = _opened(images)
     done, total = 0, _count(images)
     nothing = _prepared(model, batch_size, device)
-    for part in _batches(model, images, nothing, batch_size, on_bad):
+    for part, _ in _batches(model, images, nothing, batch_size, on_bad):
         parts.append(part)
         done += len(part) + len(part.left_out)
         if progress is not None:
@@ -147,6 +147,33 @@ def embed_batches(
     >>> frames = (np.full((48, 20, 3), n, np.uint8) for n in range(5))
     >>> [len(part) for part in embed_batches(model, frames, batch_size=2)]
     [2, 2, 1]
+    """
+    seen = embed_with_pixels(model, images, batch_size=batch_size, device=device, on_bad=on_bad)
+    return (part for part, _ in seen)
+
+
+def embed_with_pixels(
+    model: Embedder,
+    images: Images,
+    *,
+    batch_size: int = 256,
+    device: str | None = None,
+    on_bad: OnBad = "refuse",
+) -> Iterator[tuple[Features, NDArray[np.uint8]]]:
+    """As `embed_batches`, with (B, 3, H, W) of each batch: the pixels that the model saw, in RGB.
+
+    Args:
+        model: see `embed_batches`, also for all below.
+        images: see there.
+        batch_size: see there.
+        device: see there.
+        on_bad: see there.
+
+    >>> from gracl.models.embedder import build_embedder
+    >>> model = build_embedder("test_resnet", size=(64, 32))
+    >>> ((found, pixels),) = embed_with_pixels(model, Image.new("L", (30, 90), 7))
+    >>> pixels.shape, int(pixels.max())
+    ((1, 3, 64, 32), 7)
     """
     nothing = _prepared(model, batch_size, device)
     return _batches(model, images, nothing, batch_size, on_bad)
@@ -210,8 +237,14 @@ def _is_one(path: Path) -> bool:
     return is_image(path.name) or path.exists()
 
 
-def _items(images: Images) -> Iterator[Item]:
-    """One after the other, in order; what a reader could not use goes first, to be refused at once."""
+def each_item(images: Images) -> Iterator[Item]:
+    """One image after the other, in order, files as records.
+
+    What the reader of a folder or table could not use goes first, to be refused at once.
+
+    Raises:
+        ShapeError: something that is no image, nor an iterable of such.
+    """
     images = _opened(images)
     if isinstance(images, Record | Image.Image | Crop | Problem) or _is_picture(images):
         yield images  # type: ignore[misc]
@@ -220,7 +253,7 @@ def _items(images: Images) -> Iterator[Item]:
         yield from dict.fromkeys((*images.train, *images.query, *images.gallery))
     elif _may_be_iterated(images):
         for inner in images:  # type: ignore[union-attr]
-            yield from _items(inner)
+            yield from each_item(inner)
     else:
         hint = ". Type gracl.from_dataframe(table)" if hasattr(images, "columns") else ""
         hint = ". Type images.cpu().numpy(), as (N, H, W, 3)" if isinstance(images, Tensor) else hint
@@ -244,7 +277,7 @@ def _may_be_iterated(images: Any) -> bool:
 def _count(images: Images) -> int | None:
     """How many there are, where that can be known before the work."""
     if isinstance(images, Dataset):
-        return sum(1 for _ in _items(images))
+        return sum(1 for _ in each_item(images))
     if _is_single(images):
         return 1
     if isinstance(images, Sequence | np.ndarray) and all(map(_is_single, images)):
@@ -272,8 +305,8 @@ def _prepared(model: Embedder, batch_size: int, device: str | None) -> Features:
 
 def _batches(
     model: Embedder, images: Images, nothing: Features, batch_size: int, on_bad: OnBad
-) -> Iterator[Features]:
-    items = enumerate(_items(images))
+) -> Iterator[tuple[Features, NDArray[np.uint8]]]:
+    items = enumerate(each_item(images))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         while batch := _decode(islice(items, batch_size), model.size, pool):
             bad = tuple(found for found in batch if isinstance(found, Problem))
@@ -281,8 +314,9 @@ def _batches(
                 _refuse(bad)
             good = [found for found in batch if not isinstance(found, Problem)]
             records = Records(tuple(record for record, _ in good))
-            features = _forward(model, [pixels for _, pixels in good]) if good else nothing.features
-            yield replace(nothing, features=features, records=records, left_out=bad)
+            pixels = np.stack([seen for _, seen in good]) if good else _no_pixels(model)
+            features = _forward(model, pixels) if good else nothing.features
+            yield replace(nothing, features=features, records=records, left_out=bad), pixels
 
 
 def _refuse(bad: Sequence[Problem]) -> None:
@@ -363,14 +397,18 @@ def _hint(image: NDArray[Any]) -> str:
     return f". Type image{turn}" if turn else ""
 
 
-def _forward(model: Embedder, pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
+def _no_pixels(model: Embedder) -> NDArray[np.uint8]:
+    return np.empty((0, 3, *model.size), dtype=np.uint8)
+
+
+def _forward(model: Embedder, pixels: NDArray[np.uint8]) -> Tensor:
     """(B, D) on the CPU, as `extract` computes it."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), choose_precision("float32", device).forward():
-            features: Tensor = model(torch.from_numpy(np.stack(pixels)).to(device))
+            features: Tensor = model(torch.from_numpy(pixels).to(device))
             return features.float().cpu()
     finally:
         model.train(training)

@@ -68,6 +68,14 @@ class FingerprintError(GraclError, ValueError):
     """Features of different models were put together; their similarities would mean nothing."""
 
 
+class GalleryError(GraclError, RuntimeError):
+    """A gallery cannot be made, opened, searched or changed."""
+
+
+class NoGallery(GalleryError):  # noqa: N818 - it is what was found
+    """There is no gallery where one was to be opened."""
+
+
 class RunError(GraclError, RuntimeError):
     """A run's folder cannot be written, read or continued."""
 

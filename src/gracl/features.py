@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,22 @@ MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
 Columns = dict[str, list[Any]]
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 """What readers raise at a file that is broken, or that is another's."""
+
+
+class OfModel(Protocol):
+    """What says which model's features it is about."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model's weights."""
+
+    @property
+    def backbone(self) -> str:
+        """What the model was built on."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that images were resized to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +120,12 @@ def join_features(first: Features, *others: Features) -> Features:
     )
 
 
-def require_same_model(a: Features | Embedder, b: Features | Embedder) -> None:
+def require_same_model(a: OfModel | Embedder, b: OfModel | Embedder) -> None:
     """Refuses to compare features of different models: their similarities would mean nothing.
+
+    Args:
+        a: features, a gallery's `about`, a calibration, or the model itself.
+        b: likewise.
 
     Raises:
         FingerprintError: other weights, or images of another size.
@@ -122,7 +142,7 @@ def require_same_model(a: Features | Embedder, b: Features | Embedder) -> None:
         )
 
 
-def _model(found: Features) -> str:
+def _model(found: OfModel) -> str:
     height, width = found.size
     return f"{found.fingerprint} ({found.backbone or 'unknown backbone'}, {height} x {width})"
 

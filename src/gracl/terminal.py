@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gracl.data.check import Report
     from gracl.data.records import Dataset, Problem, Records
     from gracl.export import Exported
+    from gracl.gallery.results import Found
     from gracl.runs import Run
     from gracl.sweep import Sweep
     from gracl.training import Epoch
@@ -105,6 +106,17 @@ def print_left_out(problems: Sequence[Problem]) -> None:
         console.print(Text(f"left out: {problem.path}: {problem.reason}"), soft_wrap=True)
     if len(problems) > 5:
         console.print(f"... and {len(problems) - 5} more; see: gracl data check")
+
+
+def print_found(found: Sequence[Found]) -> None:
+    """Whose each image is, then its hits, nearest first."""
+    for one in found:
+        answer = one.identity or "nobody with a name"
+        console.print(Text.assemble(f"{one.query.path}: ", (answer, "bold")), soft_wrap=True)
+        for hit in one:
+            whose = f"{hit.identity}  " if hit.identity else ""
+            line = f"  {hit.similarity:.3f}  {whose}{hit.path}"
+            console.print(Text(line), soft_wrap=True)
 
 
 def print_epoch(epoch: Epoch, epochs: int, *, seconds_each: float) -> None:

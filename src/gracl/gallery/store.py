@@ -1,0 +1,238 @@
+"""What any place that keeps a gallery can do; what those that speak SQL share.
+
+Letters: N images, Q queries, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gracl.data.records import Box
+from gracl.gallery.entries import Entry, Where
+
+COLUMNS = ("id", "path", "x", "y", "w", "h", "identity", "camera", "site", "time", "sequence", "stamp")
+"""Of the table `entries`."""
+Rows = NDArray[np.float32]
+Near = tuple[NDArray[np.int64], Rows]
+"""Ids of entries and their similarities, falling."""
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose features a gallery holds, fixed when it is made."""
+
+    fingerprint: str
+    """Of the model's weights."""
+    backbone: str
+    size: tuple[int, int]
+    """(height, width) that images are resized to."""
+    dim: int
+    """D."""
+    version: str
+    """Of gracl."""
+    thumbnails: bool = False
+    """Whether it keeps small pictures."""
+
+    def to_json(self) -> str:
+        """As text; `of_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> About:
+        """Of the text that `to_json` wrote."""
+        about = json.loads(text)
+        return cls(**{**about, "size": tuple(about["size"])})
+
+
+class Store(ABC):
+    """Entries, vectors and thumbnails in tables; a subclass brings the database and the search.
+
+    What `add`, `name` and `remove` return from is on disk: a process killed afterwards loses nothing
+    of it, one killed before leaves no part of it.
+    """
+
+    about: About
+    _raw = "vector"
+    """Says a vector's own bytes, as SQL."""
+
+    # -- what a database brings --------------------------------------------------------------------
+
+    @abstractmethod
+    def _run(self, text: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs one statement, its parameters written `?`, and gives its rows."""
+
+    @abstractmethod
+    def _insert(self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        """Inserts many rows."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[Any]:
+        """All of what happens inside, durably, or nothing of it."""
+
+    @abstractmethod
+    def _next_ids(self, n: int) -> range | list[int]:
+        """Ids that no entry has or had; within a transaction."""
+
+    @abstractmethod
+    def _among(self, column: str, values: Collection[Any]) -> tuple[str, Any]:
+        """The condition that a column is one of these values, with one `?`, and its parameter."""
+
+    @abstractmethod
+    def _packed(self, vector: Rows) -> Any:
+        """A row of features as the database takes it."""
+
+    @abstractmethod
+    def nearest(self, queries: Rows, k: int, where: Where) -> list[Near]:
+        """Of each query (Q, D), the k nearest of the entries meant, or fewer where there are fewer."""
+
+    @abstractmethod
+    def purge(self, traces: Traces) -> None:
+        """Makes sure that what was removed before cannot be read from the database's files any more.
+
+        Raises:
+            GalleryError: something of it is still there, or others keep it open.
+        """
+
+    @abstractmethod
+    def size_on_disk(self) -> int:
+        """What it takes on disk; 0 of one in memory."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the connection; what was confirmed is on disk already."""
+
+    # -- what all share ----------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[Entry], vectors: Rows, jpegs: Sequence[bytes] = ()) -> list[Entry]:
+        """Holds these, in one transaction; gives them with their ids.
+
+        Args:
+            entries: N, whose own ids are not read.
+            vectors: (N, D) unit rows.
+            jpegs: a thumbnail of each, or none at all.
+        """
+        with self._transaction():
+            ids = self._next_ids(len(entries))
+            held = [replace(entry, id=id) for id, entry in zip(ids, entries, strict=True)]
+            self._insert("entries", COLUMNS, (_row(entry) for entry in held))
+            packed = ((entry.id, self._packed(row)) for entry, row in zip(held, vectors, strict=True))
+            self._insert("vectors", ("id", "vector"), packed)
+            if jpegs:
+                pairs = zip(held, jpegs, strict=True)
+                self._insert("thumbnails", ("id", "jpeg"), ((entry.id, jpeg) for entry, jpeg in pairs))
+        return held
+
+    def find(self, where: Where) -> list[Entry]:
+        """The entries meant, by rising id."""
+        text, parameters = where.sql(self._among)
+        head = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE {text} ORDER BY id"
+        return [_entry(row) for row in self._run(head, parameters)]
+
+    def count(self, where: Where) -> int:
+        """How many are meant."""
+        text, parameters = where.sql(self._among)
+        return int(self._run(f"SELECT count(*) FROM entries WHERE {text}", parameters)[0][0])
+
+    def identities(self) -> dict[str, int]:
+        """Images by name, names in order."""
+        rows = self._run(
+            "SELECT identity, count(*) FROM entries WHERE identity IS NOT NULL GROUP BY identity"
+        )
+        return {str(name): int(count) for name, count in sorted(rows)}
+
+    def at(self, path: str) -> list[Entry]:
+        """The entries of one file."""
+        rows = self._run(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE path = ?", [path])
+        return [_entry(row) for row in rows]
+
+    def name(self, ids: Collection[int], identity: str | None) -> None:
+        """Gives entries another identity, or takes it from them."""
+        text, parameter = self._among("id", ids)
+        with self._transaction():
+            self._run(f"UPDATE entries SET identity = ? WHERE {text}", [identity, parameter])
+
+    def remove(self, where: Where) -> list[Entry]:
+        """Deletes what is held of the entries meant; gives them."""
+        with self._transaction():
+            entries = self.find(where)
+            self._delete(entries)
+        return entries
+
+    def forget(self, where: Where) -> list[Entry]:
+        """Deletes what is held of the entries meant, and sees to it that nothing is left of it.
+
+        What is stopped on the way, or raises, is ended by the next `forget`, even of nobody.
+        """
+        with self._transaction():
+            traces = self._traces(where)
+            self._run("INSERT INTO pending VALUES ('purge')")
+            self._delete(traces.entries)
+        self.purge(traces)
+        with self._transaction():
+            self._run("DELETE FROM pending")
+        return [*traces.entries]
+
+    def must_purge(self) -> bool:
+        """Whether a `forget` was stopped on the way."""
+        return bool(self._run("SELECT 1 FROM pending"))
+
+    def _delete(self, entries: Sequence[Entry]) -> None:
+        text, parameter = self._among("id", [entry.id for entry in entries])
+        for table in ("thumbnails", "vectors", "entries"):
+            self._run(f"DELETE FROM {table} WHERE {text}", [parameter])
+
+    def _traces(self, where: Where) -> Traces:
+        """All that is held of the entries meant, as it lies on disk."""
+        entries = self.find(where)
+        text, parameter = self._among("id", [entry.id for entry in entries])
+        vectors = self._run(f"SELECT {self._raw} FROM vectors WHERE {text}", [parameter])
+        jpegs = self._run(f"SELECT jpeg FROM thumbnails WHERE {text}", [parameter])
+        return Traces(
+            tuple(entries),
+            tuple(bytes(row[0]) for row in vectors),
+            tuple(bytes(row[0]) for row in jpegs),
+        )
+
+    def thumbnail(self, id: int) -> bytes | None:
+        """The JPEG of an entry's thumbnail, if it has one."""
+        rows = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", [id])
+        return bytes(rows[0][0]) if rows else None
+
+    def keep_model(self, content: bytes) -> None:
+        """Keeps the file of the model, so that the gallery can be searched by itself."""
+        with self._transaction():
+            self._insert("model", ("content",), iter([(content,)]))
+
+    def model(self) -> bytes | None:
+        """The model's file, if it was kept."""
+        rows = self._run("SELECT content FROM model")
+        return bytes(rows[0][0]) if rows else None
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What is held of some entries, so that one can look whether it is gone."""
+
+    entries: tuple[Entry, ...]
+    vectors: tuple[bytes, ...]
+    """Each row of features as it lay on disk."""
+    jpegs: tuple[bytes, ...]
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    box = entry.box or (None,) * 4
+    facts = (entry.identity, entry.camera, entry.site, entry.time, entry.sequence, entry.stamp)
+    return (entry.id, entry.path, *box, *facts)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    id, path, *box = row[:6]
+    return Entry(id, path, Box(*box) if box[2] is not None else None, *row[6:])
