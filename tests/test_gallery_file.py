@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from conftest import random_image
 from gracl.errors import GalleryError, OutOfMemory
-from gracl.gallery import sqlite
+from gracl.gallery import shortcut, sqlite, vectors
 from gracl.gallery.entries import Entry, Where
 from gracl.gallery.gallery import Gallery
+from gracl.gallery.shortcut import Shortcut
 from gracl.gallery.sqlite import SqliteStore, found_in, stretches
 from gracl.gallery.store import About
 from gracl.gallery.vectors import Vectors
@@ -31,6 +32,7 @@ ADDS_FOR_EVER = """
 import sys, numpy as np
 from pathlib import Path
 from gracl.gallery.entries import Entry
+from gracl.gallery.shortcut import Shortcut
 from gracl.gallery.sqlite import SqliteStore
 store = SqliteStore(Path(sys.argv[1]))
 rng = np.random.default_rng(0)
@@ -92,7 +94,9 @@ def test_sigkill_while_adding_loses_nothing_that_was_confirmed(tmp_path, confirm
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.standard_normal((50, DIM), dtype=np.float32) for _ in range(n // 50)])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    for at, (ids, similarities) in zip((0, n - 1), store.nearest(rows[[0, -1]], 1, Where()), strict=True):
+    for at, (ids, similarities) in zip(
+        (0, n - 1), store.nearest(rows[[0, -1]], 1, Where()), strict=True
+    ):
         assert ids[0] == at + 1
         assert similarities[0] == pytest.approx(1, abs=1e-5)
 
@@ -100,7 +104,11 @@ def test_sigkill_while_adding_loses_nothing_that_was_confirmed(tmp_path, confirm
 def test_a_killed_forgetting_is_ended_by_the_next(tmp_path):
     store, _ = filled(tmp_path / "a.gallery")
     vector = store._traces(Where(identities=["Bartholomew"])).vectors[3]
-    store.purge = lambda traces: (_ for _ in ()).throw(KeyboardInterrupt)
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    store.purge = stopped
     with pytest.raises(KeyboardInterrupt):
         store.forget(Where(identities=["Bartholomew"]))
     store.close()
@@ -205,7 +213,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     store, _ = filled(tmp_path / "a.gallery")
     monkeypatch.setattr("gracl.forecast.available_memory", lambda: 1000)
-    with pytest.raises(OutOfMemory, match="searching 40 images .*PostgreSQL"):
+    with pytest.raises(OutOfMemory, match=r"searching 40 images .*PostgreSQL"):
         store.nearest(rows_of(1), 1, Where())
 
 
@@ -262,6 +270,69 @@ def test_vectors_are_searched_as_a_plain_product_would(changes, k, chosen, memor
         assert values.tolist() == pytest.approx([value for value, _ in near], abs=1e-4)
         assert len(set(ids.tolist())) == len(near)
         assert [float(naive[id] @ query) for id in ids] == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def falling(n, dim=24, seed=0):
+    """Unit rows whose spectrum falls, as that of images' features does."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, dim), dtype=np.float32) / (1 + np.arange(dim, dtype=np.float32))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(
+    st.integers(2, 200),
+    st.integers(1, 12),
+    st.integers(1, 24),
+    st.none() | st.floats(0.1, 1),
+    st.integers(0, 99),
+)
+def test_the_shortcut_finds_what_the_product_finds(n, k, m, share, seed):
+    rng = np.random.default_rng(seed)
+    rows, query = falling(n, seed=seed), falling(1, seed=seed + 1)[0]
+    directions = torch.linalg.qr(torch.from_numpy(rng.standard_normal((24, m), dtype=np.float32)))[0]
+    found = Shortcut(directions, rows)
+    mask = None if share is None else rng.random(n) < share
+    allowed = np.arange(n) if mask is None else np.flatnonzero(mask)
+    k = min(k, len(allowed))
+    if not k:
+        return
+    places = found.nearest(query, k, rows, mask)
+    if places is None:  # too many rows might be near
+        return
+    assert set(places.tolist()) <= set(allowed.tolist())
+    best = np.sort(rows[allowed] @ query)[::-1][:k]
+    assert np.sort(rows[places] @ query)[::-1] == pytest.approx(best, abs=1e-6)
+
+
+def test_the_shortcut_is_taken_and_follows_changes(monkeypatch):
+    monkeypatch.setattr(shortcut, "TOO_MANY", 1.0)
+    monkeypatch.setattr(
+        vectors,
+        "find_shortcut",
+        lambda rows: Shortcut(torch.linalg.svd(torch.from_numpy(rows))[2].T[:, :8].contiguous(), rows),
+    )
+    rows = falling(600)
+    held = Vectors(24)
+    held.append(np.arange(400), rows[:400])
+    for query in falling(shortcut.AFTER, seed=5):
+        held.nearest(query[None], 3)
+    assert held._shortcut is not None
+    held.append(np.arange(400, 600), rows[400:])
+    held.drop(np.arange(0, 600, 3))
+    calls = []
+    nearest = Shortcut.nearest
+    monkeypatch.setattr(Shortcut, "nearest", lambda self, *a: calls.append(1) or nearest(self, *a))
+    left = np.setdiff1d(np.arange(600), np.arange(0, 600, 3))
+    for among in (None, left[50:]):
+        ids, values = held.nearest(falling(1, seed=9), 5, among=among)[0]
+        searched = left if among is None else among
+        similarities = rows[searched] @ falling(1, seed=9)[0]
+        assert values == pytest.approx(np.sort(similarities)[::-1][:5], abs=1e-6)
+        assert ids.tolist() == searched[np.argsort(-similarities)[:5]].tolist()
+    assert len(calls) == 2
+    few = held.nearest(falling(1, seed=9), 5, among=left[:20])  # quicker without
+    assert len(few[0][0]) == 5
+    assert len(calls) == 2
 
 
 def test_equals_stand_by_their_number():

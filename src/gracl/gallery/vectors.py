@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gracl.gallery.shortcut import AFTER, Shortcut, find_shortcut
 from gracl.neighbors import MEMORY
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
+
+FEW = 16
+"""Queries up to which each goes by the shortcut; of more, one product for all is quicker."""
 
 
 class Vectors:
@@ -30,6 +34,8 @@ class Vectors:
         self._ids = np.empty(0, dtype=np.int64)
         self._rows = np.empty((0, dim), dtype=np.float32)
         self._n = 0
+        self._asked = 0
+        self._shortcut: Shortcut | None = None
 
     def __len__(self) -> int:
         return self._n
@@ -47,6 +53,8 @@ class Vectors:
         self._ids[self._n : end] = ids
         self._rows[self._n : end] = rows
         self._n = end
+        if self._shortcut is not None:
+            self._shortcut.append(rows)
 
     def reserve(self, room: int) -> None:
         """Makes room for so many rows in all."""
@@ -62,6 +70,8 @@ class Vectors:
         self._rows, old = self._rows[: self._n][kept], self._rows
         old[:] = 0
         self._n = n
+        if self._shortcut is not None:
+            self._shortcut.keep(kept)
 
     def nearest(
         self, queries: Rows, k: int, *, among: Ids | None = None, memory: int = MEMORY
@@ -81,8 +91,38 @@ class Vectors:
         k = min(k, n)
         if not k or not len(queries):
             return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+        asked = np.ascontiguousarray(queries, dtype=np.float32)
+        places = self._by_shortcut(asked, k, place)
+        if places is None:
+            places = self._by_product(asked, k, place, memory)
+        return [self._sorted(at, query) for at, query in zip(places, asked, strict=True)]
+
+    def _by_shortcut(self, queries: Rows, k: int, place: Ids | None) -> list[Ids] | None:
+        """Places of the nearest rows of each query; None where the product is the better way."""
+        if place is not None and 2 * len(place) < self._n:
+            return None
+        before, self._asked = self._asked, self._asked + len(queries)
+        if before < AFTER <= self._asked:
+            self._shortcut = find_shortcut(self._rows[: self._n])
+        if self._shortcut is None or len(queries) > FEW:
+            return None
+        mask = None
+        if place is not None:
+            mask = np.zeros(self._n, dtype=np.bool_)
+            mask[place] = True
+        found = []
+        for query in queries:
+            at = self._shortcut.nearest(query, k, self._rows[: self._n], mask)
+            if at is None:
+                return None
+            found.append(at)
+        return found
+
+    def _by_product(self, queries: Rows, k: int, place: Ids | None, memory: int) -> list[Ids]:
+        """Places of the nearest rows of each query, by the product with all that are searched."""
+        n = self._n if place is None else len(place)
         step = max(k, 4096, memory // (4 * len(queries)))
-        asked = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))
+        asked = torch.from_numpy(queries)
         best = torch.empty(len(queries), 0)
         at = torch.empty(len(queries), 0, dtype=torch.int64)
         for start in range(0, n, step):
@@ -93,8 +133,13 @@ class Vectors:
             best, at = torch.cat([best, values], dim=1), torch.cat([at, columns + start], dim=1)
             best, order = best.topk(min(k, best.shape[1]), dim=1)
             at = at.gather(1, order)
-        found = at.numpy() if place is None else place[at.numpy()]
-        return [_by_id(self.ids[row], values) for row, values in zip(found, best.numpy(), strict=True)]
+        return [*(at.numpy() if place is None else place[at.numpy()])]
+
+    def _sorted(self, places: Ids, query: Rows) -> tuple[Ids, Rows]:
+        """Ids and similarities, falling; both ways give the same numbers, for they are taken here."""
+        ids, similarities = self.ids[places], self._rows[places] @ query
+        order = np.lexsort((ids, -similarities))
+        return ids[order], similarities[order]
 
     def _places(self, ids: Ids) -> Ids:
         at = np.minimum(np.searchsorted(self.ids, ids), max(0, self._n - 1))
@@ -105,8 +150,3 @@ def _longer(array: NDArray[Any], n: int, room: int) -> NDArray[Any]:
     longer = np.empty((room, *array.shape[1:]), dtype=array.dtype)
     longer[:n] = array[:n]
     return longer
-
-
-def _by_id(ids: Ids, similarities: Rows) -> tuple[Ids, Rows]:
-    order = np.lexsort((ids, -similarities))
-    return ids[order], similarities[order]
