@@ -41,7 +41,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("methods.",),
     ("sections", "method_settings", "config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),
-    ("files", "runs", "features", "embedding"),
+    ("files", "continuation", "logbook", "labelling", "runs", "features", "embedding"),
     ("profiling", "contenders", "comparison", "export"),
     ("terminal",),
     ("commands.",),

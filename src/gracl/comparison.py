@@ -25,6 +25,7 @@ import torch
 from gracl import metrics, training
 from gracl.config import Config, EvaluateConfig, differences
 from gracl.contenders import Contender, require_own_names
+from gracl.continuation import begun
 from gracl.data import protocols
 from gracl.data.records import Dataset
 from gracl.errors import (
@@ -41,7 +42,7 @@ from gracl.files import read_log, write
 from gracl.forecast import GIB
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
-from gracl.runs import Run, begun, train
+from gracl.runs import Run, train
 from gracl.sweep import require_drawable
 from gracl.training import Progress
 
