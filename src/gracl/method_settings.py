@@ -210,7 +210,7 @@ class PPLRConfig(MethodConfig):
     temperature: float = ranged(0.05, 1e-3, 10.0)
     """Of predictions, and of distances in the triplet loss; smaller is sharper."""
     learning_rate: float = ranged(3.5e-4, 0.0)
-    """Of the classifiers."""
+    """Of the classifiers, at its highest; warm-up and schedule are those of train."""
     parts_weight: float = ranged(1.0, 0.0)
     """Weight of the loss of the parts."""
     triplet_weight: float = ranged(1.0, 0.0)
@@ -224,7 +224,7 @@ class SupervisedConfig(MethodConfig):
     temperature: float = ranged(0.05, 1e-3, 10.0)
     """Of the classifier; smaller is sharper."""
     learning_rate: float = ranged(3.5e-4, 0.0)
-    """Of the classifier."""
+    """Of the classifier, at its highest; warm-up and schedule are those of train."""
     margin: float = ranged(0.3, 0.0, 2.0)
     """By which the nearest other class must be farther than the own, in distances of unit features."""
     softmax_weight: float = ranged(1.0, 0.0)

@@ -43,7 +43,7 @@ class PPLR(PseudoLabels):
         agreement_nearest: neighbours that are compared, *without the image itself*.
         beta: share of the cluster in the refined label; the parts' predictions have the rest.
         temperature: of all predictions, and of distances in the triplet loss.
-        learning_rate: of the classifiers' own Adam.
+        learning_rate: of the classifiers' own Adam, at its highest; it follows the schedule.
         parts_weight, triplet_weight: of the losses beside the refined one.
         labels: k1, k2, eps, min_samples, clustering, search: see `PseudoLabels`.
     """
@@ -172,7 +172,7 @@ class PPLR(PseudoLabels):
         refined, smoothed = self.targets(parts, batch)
         rows = batch.features, *batch.parts.unbind(dim=1)
         for classifier, f, t in zip(self.classifiers, rows, (refined, *smoothed), strict=True):
-            classifier.step(f, t)
+            classifier.step(f, t, rate=batch.rate)
 
 
 def entropy_of_smoothing(agreement: Tensor, n_clusters: int) -> Tensor:

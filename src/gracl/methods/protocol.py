@@ -52,6 +52,9 @@ class Batch:
     teacher: Tensor | None = None
     """(B, D) unit rows by the teacher, of the same images changed in another way and without erasing,
     without gradient; for a method that needs a teacher, and in `loss` alone."""
+    rate: float = 1.0
+    """Share of its height that warm-up and schedule give the learning rate at this step; in `update`,
+    for what a method moves by a rate of its own."""
 
     def detach(self) -> Batch:
         """The same without gradient, as float32."""
