@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from gracl import training
 from gracl.config import Config
 from gracl.data.readers import load_dataset
+from gracl.data.records import Records
 from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
@@ -451,6 +453,42 @@ def test_other_pictures_under_the_same_names_do_not_continue_a_run(people, tmp_p
         path.write_bytes(picture)
     with pytest.raises(RunError, match="not the same"):
         train(SMALL, load_dataset(folder), tmp_path / "run")
+
+
+def with_identities_swapped(dataset):
+    """The same images, two of them with each other's identity."""
+    first, *rest = dataset.train
+    at = next(i for i, record in enumerate(rest) if record.identity != first.identity)
+    swapped = dataclasses.replace(first, identity=rest[at].identity)
+    rest[at] = dataclasses.replace(rest[at], identity=first.identity)
+    return dataclasses.replace(dataset, train=Records((swapped, *rest)))
+
+
+def test_other_identities_do_not_continue_a_run_that_learns_from_them(dataset, tmp_path):
+    bound = SMALL.replace({"method": {"name": "supervised"}, "train": {"epochs": 1, "steps": 1}})
+    longer = bound.replace({"train": {"epochs": 2}})
+    train(bound, dataset, tmp_path / "run")
+    with pytest.raises(RunError, match=r"other identities .* the method supervised .* another --out"):
+        train(longer, with_identities_swapped(dataset), tmp_path / "run")
+    assert len(train(longer, dataset, tmp_path / "run").epochs) == 2
+
+
+def test_other_identities_continue_a_run_that_does_not_read_them(dataset, tmp_path):
+    short = SMALL.replace({"train": {"epochs": 1, "steps": 1}})
+    train(short, dataset, tmp_path / "run")
+    longer = short.replace({"train": {"epochs": 2}})
+    assert len(train(longer, with_identities_swapped(dataset), tmp_path / "run").epochs) == 2
+
+
+def test_a_supervised_run_from_before_identities_were_kept_continues(dataset, tmp_path):
+    bound = SMALL.replace({"method": {"name": "supervised"}, "train": {"epochs": 1, "steps": 1}})
+    train(bound, dataset, tmp_path / "run")
+    about = tmp_path / "run" / "data.json"
+    known = json.loads(about.read_text())
+    del known["classes"]
+    about.write_text(json.dumps(known))
+    longer = bound.replace({"train": {"epochs": 2}})
+    assert len(train(longer, dataset, tmp_path / "run").epochs) == 2
 
 
 def test_a_run_continues_where_its_images_were_moved(people, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gracl.clustering import Labels
 from gracl.config import Config, differences
 from gracl.data.records import Dataset
 from gracl.data.store import ImageStore
@@ -39,8 +40,20 @@ def begin_or_continue(
     images: ImageStore,
     links: Links,
     fingerprint: str,
+    classes: Labels | None,
 ) -> Snapshot | None:
-    """Makes the folder of a new run, or checks that this one may be continued, and reads where."""
+    """Makes the folder of a new run, or checks that this one may be continued, and reads where.
+
+    Args:
+        folder, config, dataset, images, links: of the run.
+        fingerprint: of the images, see `fingerprint_of`.
+        classes: (N,) what a method that needs classes is told; None for all others, to which another
+            truth is the same run.
+
+    Raises:
+        RunError: the folder holds something else, a run of other images, other links or other classes.
+        ConfigError: it holds a run of other settings.
+    """
     about = {
         "name": dataset.name,
         "root": str(dataset.root),
@@ -49,6 +62,7 @@ def begin_or_continue(
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
         "fingerprint": fingerprint,
         "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
+        "classes": None if classes is None else hashlib.sha256(classes.tobytes()).hexdigest(),
     }
     if not begun(folder, config):
         try:
@@ -70,6 +84,12 @@ def begin_or_continue(
         raise RunError(
             f"{folder} was begun with other links. Continue it with the file of --links that it began "
             "with, or give another --out"
+        )
+    if known.get("classes", about["classes"]) != about["classes"]:  # runs before these were kept: none
+        raise RunError(
+            f"{folder} was begun with other identities of the same images, and the method "
+            f"{config.method.name} learns from them. Continue it with the table that it began with, or "
+            "give another --out"
         )
     return load_snapshot(folder / "checkpoint.safetensors")
 

@@ -169,9 +169,11 @@ def _train(
     links = known_links(images.records, config.data, table=table, root=dataset.root)
     classes = identities_of(images.records, dataset.train)
     known = training.known_of(images.records, config, classes=classes)
-    training.require_needs(METHODS[config.method.name].needs, known, config)
+    needs = METHODS[config.method.name].needs
+    training.require_needs(needs, known, config)
+    told = classes if "classes" in needs else None
     snapshot = distributed.from_first(
-        lambda: begin_or_continue(folder, config, dataset, images, links, fingerprint)
+        lambda: begin_or_continue(folder, config, dataset, images, links, fingerprint, told)
     )
     done = snapshot.epoch if snapshot else 0
     log = folder / "log.jsonl"
