@@ -28,7 +28,7 @@ from gracl.comparison import (
 from gracl.config import Config, differences
 from gracl.contenders import Contender, contenders_of, grid
 from gracl.contest import compare
-from gracl.curves import draw_curves
+from gracl.curves import band, draw_curves
 from gracl.data.readers import load_dataset
 from gracl.data.records import Records
 from gracl.data.splits import split_by_identity
@@ -511,10 +511,10 @@ def test_a_band_holds_the_epochs_that_all_finished_seeds_have():
     found = comparison_of({"a": [0.5, 0.7, None]})
     longer = (*found.outcomes[:1], dataclasses.replace(found.outcomes[1], curves=curves))
     found = dataclasses.replace(found, outcomes=(*longer, found.outcomes[2]))
-    epochs, values = curves._band(found, "a", "mAP")
+    epochs, values = band(found, "a", "mAP")
     assert epochs == [0, 2]
     np.testing.assert_allclose(values, [[10, 50], [20, 40]])
-    assert curves._band(found, "a", "ARI")[0] == []
+    assert band(found, "a", "ARI")[0] == []
 
 
 def test_curves_are_drawn_for_those_who_finished(tmp_path):

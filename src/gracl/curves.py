@@ -25,7 +25,7 @@ def draw_curves(found: Comparison, path: str | Path) -> None:
     figure = Figure(figsize=(7, 7), layout="constrained")
     for axes, measure in zip(figure.subplots(2, 1, sharex=True), ("mAP", "ARI"), strict=True):
         for name in found.contenders:
-            epochs, values = _band(found, name, measure)
+            epochs, values = band(found, name, measure)
             if len(epochs):
                 (line,) = axes.plot(epochs, values.mean(axis=0), "o-", markersize=3, label=name)
                 low, high = values.min(axis=0), values.max(axis=0)
@@ -37,7 +37,7 @@ def draw_curves(found: Comparison, path: str | Path) -> None:
     figure.savefig(path)
 
 
-def _band(found: Comparison, name: str, measure: str) -> tuple[list[int], Any]:
+def band(found: Comparison, name: str, measure: str) -> tuple[list[int], Any]:
     """(E,) epochs at which all finished seeds of a contender were measured, (seeds, E) percent."""
     curves = [
         dict(o.curves.get(measure, ()))
