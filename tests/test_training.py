@@ -25,6 +25,7 @@ from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
 from gracl.files import load_snapshot
+from gracl.profiling import profile_run
 from gracl.runs import Run, train
 
 SMALL = Config.load("demo").replace(
@@ -239,6 +240,35 @@ def test_the_log_says_where_the_time_went(dataset, tmp_path):
         assert 3 * 8 <= round(speed["train"] * line["seconds"]["train"]) <= 3 * 16
         assert line["peak_memory"]["host"] > 2**26
     assert (start["device"], start["processes"], start["threads"]) == ("cpu", 1, 1)
+
+
+def test_a_method_that_remembers_all_images_takes_features_once(dataset, tmp_path, monkeypatch):
+    calls = []
+    original = training.extract
+
+    def counted(*arguments, **settings):
+        calls.append(1)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(training, "extract", counted)
+    config = SMALL.replace({"method": {"name": "spcl"}})
+    whole = train(config, dataset, tmp_path / "whole")
+    assert len(calls) == 1
+    assert ["extract" in line["seconds"] for line in whole.epochs] == [True, False, False]
+    assert ["extract" in line["images_per_second"] for line in whole.epochs] == [True, False, False]
+    speed = profile_run(whole).images_per_second
+    assert speed["extract"] == whole.epochs[0]["images_per_second"]["extract"]
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset, tmp_path / "broken", on_epoch=stop)
+    assert len(calls) == 2
+    continued = train(config, dataset, tmp_path / "broken")
+    assert len(calls) == 2
+    assert_same_weights(weights(whole.folder), weights(continued.folder))
 
 
 def test_a_run_that_failed_before_it_learnt_anything_begins_anew(dataset, tmp_path):

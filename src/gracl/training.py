@@ -67,7 +67,8 @@ class Epoch:
     learning_rate: float
     """At the epoch's end."""
     seconds: dict[str, float]
-    """By stage: extract, search, graph, cluster, proxies, train."""
+    """By stage: extract, search, graph, cluster, proxies, train; no extract where a method remembers
+    all images."""
     images_per_second: dict[str, float]
     """Of all processes together, in the stages extract and train."""
     peak_memory: dict[str, int]
@@ -318,6 +319,7 @@ def _run_epoch(
         learnt = [*engine.model.state_dict().values(), *method.banks.values()]
         distributed.require_same("weights and memory", learnt)
     images_in = {"extract": len(records), "train": sum(map(len, batches))}
+    spent = {name: seconds for name, seconds in watch.seconds.items() if name in images_in}
     return Epoch(
         number=number,
         records=records,
@@ -326,7 +328,7 @@ def _run_epoch(
         losses=losses,
         learning_rate=learning_rate(config.train, number - 1 / config.train.steps),
         seconds=watch.seconds,
-        images_per_second={name: n / watch.seconds[name] for name, n in images_in.items()},
+        images_per_second={name: images_in[name] / seconds for name, seconds in spent.items()},
         peak_memory=peak_memory(engine.device),
         model=engine.best,
         snapshot=lambda: Snapshot(number, {**engine.state(), "method": method.state()}, labels),
@@ -342,6 +344,9 @@ def _label(
     progress: Progress | None,
 ) -> Labels:
     """(N,) labels that the method finds in the features of all images, which are then let go."""
+    remembered = method.remembered()
+    if remembered is not None:
+        return method.start_epoch(remembered.to(next(model.parameters()).device), watch)
     parts = "parts" in method.needs
     with watch("extract"):
         features = extract(

@@ -77,10 +77,17 @@ class Method(Protocol):
         """(N, D) features -> (N,) pseudo labels, whatever they are, and the distances used."""
         ...
 
+    def remembered(self) -> Tensor | None:
+        """(N, D) unit rows that the next epoch starts from; None where it takes features of all images.
+
+        A method that remembers every image needs features of them in its first epoch alone.
+        """
+        ...
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:
-        """(N, D) features of all images -> (N,) pseudo labels; rebuilds the method's memory.
+        """(N, D) features, or what was `remembered` -> (N,) pseudo labels; rebuilds the memory.
 
         Each stage runs in the context that `stage` gives for its name. `parts` (N, P, D) are there for
         a method that needs them.

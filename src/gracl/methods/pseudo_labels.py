@@ -51,6 +51,10 @@ class PseudoLabels:
         self.clustering, self.search = clustering, search
         self.banks: dict[str, Tensor] = {}
 
+    def remembered(self) -> Tensor | None:
+        """None: each epoch starts from features of all images."""
+        return None
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:

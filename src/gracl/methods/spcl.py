@@ -75,15 +75,20 @@ class SpCL(PseudoLabels):
 
     # -- once an epoch ----------------------------------------------------------------------------
 
+    def remembered(self) -> Tensor | None:
+        """(N, D) memory rows, after the first epoch."""
+        return self.banks.get("instances")
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:
-        """Clusters what is remembered: in the first epoch the features, later the memory.
+        """Clusters the features in the first epoch, later what is remembered.
 
         Arguments and labels are those of `PseudoLabels.start_epoch`; no image is an outlier.
         """
-        if "instances" in self.banks:
-            features = self.banks["instances"].to(features.device)
+        remembered = self.remembered()
+        if remembered is not None:
+            features = remembered.to(features.device)
         labels = super().start_epoch(features, stage, parts=parts)
         bank = self.banks["instances"]
         self.classes = torch.from_numpy(labels).to(bank.device)
