@@ -199,6 +199,14 @@ def forecast_labels(n: int, dimensions: int, config: Config) -> Forecast:
     )
 
 
+def _forecast_epoch(n: int, model: Embedder, method: Method, config: Config) -> Forecast:
+    """The same, with what the method itself needs of memory while the graph may still be there."""
+    labels = forecast_labels(n, model.dim, config)
+    parts, group = len(model.part_necks), config.train.batchnorm_group
+    own = method.needed_memory(n, model.dim, parts=parts, group=group)
+    return dataclasses.replace(labels, memory=labels.memory + own)
+
+
 def initialise(model: Embedder, images: ImageStore, config: Config) -> None:
     """Gives a network of random weights running statistics of the data.
 
@@ -255,7 +263,7 @@ def fit(
     images = _store_for(model, images, config)
     require_enough(images, config)
     method = _begin_method(images.records, config, links=links, classes=classes)
-    forecast_labels(len(images), model.dim, config).announce()
+    _forecast_epoch(len(images), model, method, config).announce()
     done, previous = 0, None
     if resume is None:
         initialise(model, images, config)

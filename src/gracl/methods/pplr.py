@@ -34,6 +34,11 @@ from gracl.methods.protocol import Batch, Known, Need, Stage
 from gracl.methods.pseudo_labels import PseudoLabels
 from gracl.methods.triplet import batch_hard
 
+FLOAT, INTEGER = 4, 8
+"""Bytes."""
+COMPARING = 6
+"""Lists of neighbours that a comparison of two takes: both in one, sorted, and the order of these."""
+
 
 class PPLR(PseudoLabels):
     """The method: its settings, and the agreements and classifiers of the epoch it is in.
@@ -68,6 +73,16 @@ class PPLR(PseudoLabels):
         self.parts_weight, self.triplet_weight = parts_weight, triplet_weight
         self.classifiers: list[Classifier] = []
         """Of the whole image, then of each part; their rows are the banks."""
+
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:  # noqa: ARG002
+        """Bytes of the parts' features, and of the neighbours by which whole and parts agree.
+
+        The parts are taken with the whole, then copied one by one, so that their rows lie together,
+        and once more for their means.
+        """
+        features = (2 * parts + 1) * FLOAT * n * dimensions
+        lists = n * (self.agreement_nearest + 1) * INTEGER
+        return features + lists * (1 + parts + COMPARING)
 
     # -- once an epoch ----------------------------------------------------------------------------
 

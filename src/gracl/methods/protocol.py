@@ -77,6 +77,16 @@ class Method(Protocol):
         """(N, D) features -> (N,) pseudo labels, whatever they are, and the distances used."""
         ...
 
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:
+        """Bytes that it takes beside features, neighbours and distances, at its widest moment.
+
+        Args:
+            n, dimensions: of the features.
+            parts: P, of a method that needs parts.
+            group: images of a BatchNorm group.
+        """
+        ...
+
     def remembered(self) -> Tensor | None:
         """(N, D) unit rows that the next epoch starts from; None where it takes features of all images.
 
