@@ -16,7 +16,8 @@ from gracl.config import Config
 from gracl.data.readers import load_dataset
 from gracl.data.synthetic import draw_people
 from gracl.errors import LinkConflict, RunError
-from gracl.runs import Run, cluster_images, train
+from gracl.labelling import cluster_images
+from gracl.runs import Run, train
 
 SMALL = Config.load("demo").replace(
     {

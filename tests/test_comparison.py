@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import ttest_rel
 
-from gracl import comparison, runs
+from gracl import contest, runs
 from gracl.cli import main
 from gracl.comparison import (
     MEASURES,
     Comparison,
     Outcome,
-    compare,
-    draw_curves,
     paired_difference,
     read_comparison,
 )
 from gracl.config import Config, differences
 from gracl.contenders import Contender, contenders_of, grid
+from gracl.contest import compare
+from gracl.curves import band, draw_curves
 from gracl.data.readers import load_dataset
 from gracl.data.records import Records
 from gracl.data.splits import split_by_identity
@@ -321,14 +321,14 @@ def test_a_training_that_fails_is_recorded_and_stops_no_other(dataset, tmp_path,
             return {"inter": batch.features.sum() * float("nan")}
         return original(self, batch, *rest)
 
-    real_train = comparison.train
+    real_train = contest.train
 
     def train_and_break(config, *arguments, **named):
         broken.on = config.train.seed == 1 and config.method.name == "gracl"
         return real_train(config, *arguments, **named)
 
     monkeypatch.setattr(METHODS["gracl"], "loss", broken)
-    monkeypatch.setattr(comparison, "train", train_and_break)
+    monkeypatch.setattr(contest, "train", train_and_break)
     hopeless = Contender("hopeless", TINY.replace({"method": {"eps": 0.0, "min_samples": 8}}))
     found = compare((*two(), hopeless), dataset, tmp_path, seeds=[0, 1])
     failed = {(o.contender, o.seed): o.failure for o in found.failures}
@@ -346,7 +346,7 @@ def test_other_errors_stop_the_comparison(dataset, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RunError("the disk is full")
 
-    monkeypatch.setattr(comparison, "train", fail)
+    monkeypatch.setattr(contest, "train", fail)
     with pytest.raises(RunError, match="disk is full"):
         compare(two(), dataset, tmp_path, seeds=[0])
 
@@ -383,7 +383,7 @@ def test_each_seed_may_have_data_of_its_own(dataset, tmp_path):
 def test_a_wrong_setting_of_any_contender_is_refused_first(
     dataset, tmp_path, monkeypatch, settings, kind, said
 ):
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     contenders = (Contender("first", TINY), Contender("second", TINY.replace(settings)))
     with pytest.raises(kind, match=said):
         compare(contenders, dataset, tmp_path / "out", seeds=[0])
@@ -402,7 +402,7 @@ def test_a_wrong_setting_of_any_contender_is_refused_first(
 def test_a_method_whose_needs_are_not_met_is_refused_first(
     dataset, tmp_path, monkeypatch, need, kind, said
 ):
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     monkeypatch.setattr(METHODS["cluster-contrast"], "needs", frozenset({need}))
     bare = [dataclasses.replace(r, identity=None, camera=None) for r in dataset.train]
     unknown = dataclasses.replace(dataset, train=Records(tuple(bare)))
@@ -411,7 +411,7 @@ def test_a_method_whose_needs_are_not_met_is_refused_first(
 
 
 def test_data_without_truth_is_refused_first(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     blind = dataclasses.replace(
         dataset, train=dataset.train.unlabelled(), query=Records(), gallery=Records()
     )
@@ -430,7 +430,7 @@ def test_seeds_are_one_or_more_each_once(dataset, tmp_path, seeds):
 def test_folders_with_other_runs_are_refused_first(dataset, tmp_path, monkeypatch):
     longer = TINY.replace({"train": {"epochs": 2}})
     train(longer, dataset, tmp_path / "gracl" / "seed-0")
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     reranked = longer.replace({"evaluate": {"rerank": True}})
     for config, said in (
         (TINY, "run of 2 epochs already, and 1 are asked for"),
@@ -511,10 +511,10 @@ def test_a_band_holds_the_epochs_that_all_finished_seeds_have():
     found = comparison_of({"a": [0.5, 0.7, None]})
     longer = (*found.outcomes[:1], dataclasses.replace(found.outcomes[1], curves=curves))
     found = dataclasses.replace(found, outcomes=(*longer, found.outcomes[2]))
-    epochs, values = comparison._band(found, "a", "mAP")
+    epochs, values = band(found, "a", "mAP")
     assert epochs == [0, 2]
     np.testing.assert_allclose(values, [[10, 50], [20, 40]])
-    assert comparison._band(found, "a", "ARI")[0] == []
+    assert band(found, "a", "ARI")[0] == []
 
 
 def test_curves_are_drawn_for_those_who_finished(tmp_path):
@@ -527,7 +527,7 @@ def test_curves_without_matplotlib_name_the_extra_before_any_training(
     people, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     assert run("compare", "gracl", "--data", people, "--out", tmp_path, "--plot", *FLAGS) == 2
     assert "a plot needs matplotlib: pip install 'gracl[report]'" in capsys.readouterr().err
 
@@ -592,7 +592,7 @@ def test_ablate_divides_data_anew_with_each_seed(people, tmp_path, capsys):
     ],
 )
 def test_wrong_words_are_one_line_before_any_training(people, monkeypatch, capsys, words, said):
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(contest, "train", no_training)
     assert run(*words, "--data", people, *FLAGS) == 2
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)

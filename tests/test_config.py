@@ -283,6 +283,58 @@ def test_a_method_brings_what_it_needs_and_overrules_nothing(
     assert Config().replace({**chosen, section: {key: 0}}).plain()[section][key] == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "section", "key"), [("ice", "train", "ema"), ("pplr", "model", "parts")]
+)
+def test_what_a_method_brought_goes_with_it_and_what_was_set_stays(
+    method: str, section: str, key: str
+) -> None:
+    other, back = {"ema": 0.5, "parts": 6}[key], {"method": {"name": "gracl"}}
+    for settings in (Config(), Config.load("own-data")):
+        chosen = settings.replace({"method": {"name": method}})
+        assert chosen.replace(back) == settings
+        mine = chosen.replace({section: {key: other}})
+        assert mine.replace(back).plain()[section][key] == other
+        brought = chosen.plain()[section][key]
+        assert chosen.replace({**back, section: {key: brought}}).plain()[section][key] == brought
+
+
+def test_a_method_that_is_taken_up_after_another_brings_its_own() -> None:
+    ice = Config().replace({"method": {"name": "ice"}})
+    pplr = ice.replace({"method": {"name": "pplr"}})
+    assert (pplr.train.ema, pplr.model.parts) == (0.0, 3)
+    assert pplr.replace({"method": {"name": "ice"}}) == ice
+
+
+def test_what_the_command_line_leaves_takes_along_what_it_brought(tmp_path: Path) -> None:
+    """The settings of a run are all written out, whoever set them."""
+    file = write(tmp_path / "ice.yaml", Config().replace({"method": {"name": "ice"}}).to_yaml())
+    command = cli._parse(["train", "photos", "--settings", str(file), "--method.name", "gracl"])
+    assert command.config.train.ema == 0.0
+    words = ["train", "photos", "--settings", str(file), "--method.name", "gracl"]
+    assert cli._parse([*words, "--train.ema", "0.999"]).config.train.ema == 0.999
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_settings_made_by_hand_are_those_of_their_method(method: str) -> None:
+    kind = SETTINGS[method]
+    assert kind() == kind(name=method)
+    other = "gracl" if method != "gracl" else "ice"
+    with pytest.raises(
+        ConfigError, match=f"name is '{other}', whose settings are a .*; found a {kind.__name__}"
+    ):
+        kind(name=other)
+    with pytest.raises(ConfigError, match=f"name is '{method}'.*found a MethodConfig.*replace"):
+        MethodConfig(name=method)
+
+
+def test_an_unknown_method_is_refused_by_hand_too() -> None:
+    with pytest.raises(ConfigError, match=r"no method 'gracle'; did you mean 'gracl'"):
+        MethodConfig(name="gracle")
+    with pytest.raises(ConfigError, match=r"no method 'gracle'"):
+        GRACLConfig(name="gracle")
+
+
 def test_what_was_changed_goes_along_to_a_method_that_takes_it() -> None:
     mine = Config().replace({"method": {"eps": 0.4, "update": "criterion", "temperature": 0.1}})
     other = mine.replace({"method": {"name": "cluster-contrast"}}).plain()["method"]

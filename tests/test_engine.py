@@ -314,3 +314,22 @@ def test_gradients_that_overflow_at_any_scale_stop_the_training(store, monkeypat
     monkeypatch.setattr(GRACL, "loss", steep)
     with pytest.raises(NonFiniteLoss, match="step 17 "):
         engine.run_epoch(Feed(store, engine.device), make_batches(20), LABELS, method, 1)
+
+
+def test_a_method_is_told_the_share_of_the_rate_at_each_step(store, monkeypatch):
+    """Half an epoch of warm-up, then a drop at its end: what the network's own steps are taken with."""
+    told, taken = [], []
+    adam = torch.optim.Adam.step
+
+    def watched(self, *arguments):
+        taken.append(self.param_groups[0]["lr"])
+        return adam(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    monkeypatch.setattr(GRACL, "update", lambda _self, batch: told.append(batch.rate))
+    rates = {**PLAIN["train"], "warmup": 0.5, "decay_every": 2, "schedule": "step"}
+    for number in (1, 3):
+        run(PLAIN, store, make_batches(), number=number, train=rates)
+    assert told == pytest.approx([rate / 1e-3 for rate in taken])
+    assert told[0] == pytest.approx(0.01)
+    assert told[4:6] == pytest.approx([1.0, 0.1])

@@ -19,6 +19,7 @@ from PIL import Image
 
 from conftest import random_image
 from gracl import cli, export
+from gracl._export_graph import resize_as_pillow
 from gracl.config import Config
 from gracl.data import store
 from gracl.errors import ConfigError, ExportError
@@ -28,7 +29,6 @@ from gracl.export import (
     export_weights,
     format_of,
     require_writable,
-    resize_as_pillow,
 )
 from gracl.files import save_model
 from gracl.models.batchnorm import calibrate

@@ -1,15 +1,23 @@
 import logging
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity
 
-from gracl import forecast, jaccard
-from gracl.config import EvaluateConfig
+from gracl import forecast, jaccard, training
+from gracl.config import Config, EvaluateConfig
+from gracl.data.records import Record, Records
+from gracl.data.store import ImageStore
 from gracl.errors import GraclError, OutOfMemory
 from gracl.evaluation import forecast_scores
 from gracl.forecast import GIB, Forecast, available_memory, product_seconds, require_memory
 from gracl.jaccard import forecast_distance, jaccard_distance
+from gracl.methods.pplr import PPLR
+from gracl.methods.protocol import Batch, Known
+from gracl.methods.spcl import SpCL
 from naive import make_features
 
 
@@ -82,3 +90,73 @@ def test_a_graph_that_does_not_fit_is_refused_before_it_is_filled(monkeypatch):
             monkeypatch.setattr(jaccard.importlib.util, "find_spec", lambda *_: None)
         with pytest.raises(OutOfMemory, match=r"a graph of \d+ distances needs .* Lower method.k1"):
             jaccard_distance(features, k1=10, k2=3)
+
+
+# -- what a method needs besides ------------------------------------------------------------------
+
+
+def most_memory(work):
+    """Bytes of tensors at the widest moment of a function, beyond those there when it starts."""
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return int(np.cumsum([event.nbytes() for event in events]).max())
+
+
+def without_clusters(method, labels):
+    """A method for which images have these labels, whatever their features."""
+    method.find_neighbors = method.measure = lambda *_: None
+    method.cluster = lambda *_, **__: labels
+    return method
+
+
+def test_spcl_needs_what_was_forecast_where_all_images_are_alone():
+    n, dimensions, group = 20_000, 512, 64
+    method = without_clusters(SpCL(temperature=0.5), np.arange(n))
+    method.choose = lambda labels, _: labels
+    first = torch.nn.functional.normalize(torch.randn(n, dimensions))
+    method.start_epoch(first)
+    del first
+    method.centroids = torch.empty(0)
+    rows = torch.arange(group)
+    features = method.remembered()[:group].clone().requires_grad_()
+
+    def epoch():
+        labels = torch.from_numpy(method.start_epoch(method.remembered()))
+        loss = method.loss(Batch(features, labels[rows], rows))
+        torch.stack(list(loss.values())).sum().backward()
+
+    needed = method.needed_memory(n, dimensions, parts=0, group=group)
+    assert 0.8 * needed < most_memory(epoch) < 1.1 * needed
+
+
+def test_pplr_needs_what_was_forecast_for_its_parts():
+    n, dimensions, parts = 6000, 512, 3
+    method = without_clusters(PPLR(Known(memory=2**20)), np.arange(n) % 500)
+    features = torch.nn.functional.normalize(torch.randn(n, dimensions))
+
+    def epoch():  # and the searches, which are counted with the labels
+        found = torch.randn(n, parts, dimensions)
+        found /= found.norm(dim=2, keepdim=True)
+        method.start_epoch(features, parts=found)
+
+    needed = method.needed_memory(n, dimensions, parts=parts, group=64)
+    assert 0.8 * needed < most_memory(epoch) < needed + 6 * n * dimensions
+
+
+@pytest.mark.parametrize(("name", "parts"), [("spcl", 0), ("pplr", 3)])
+def test_a_method_that_needs_more_than_others_is_refused_before_it_starts(monkeypatch, name, parts):
+    config = Config().replace(
+        {
+            "model": {"backbone": "test_resnet", "size": (64, 32), "parts": parts},
+            "method": {"name": name, "k1": 5},
+        }
+    )
+    model = training.build_model(config.model)
+    records = Records(tuple(Record(Path(f"{number}.jpg")) for number in range(100)))
+    images = ImageStore(records, torch.zeros(100, 3, 64, 32, dtype=torch.uint8))
+    labels = training.forecast_labels(len(images), model.dim, config).memory
+    monkeypatch.setattr(forecast, "available_memory", lambda: int(labels / (1 - forecast.RESERVE)) + 99)
+    with pytest.raises(OutOfMemory, match="the labels of 100 images needs"):
+        next(training.fit(model, images, config))

@@ -159,4 +159,4 @@ def test_a_method_that_begins_again_from_its_state_goes_on_the_same(name: str) -
 @pytest.mark.parametrize("name", METHODS)
 def test_only_the_upper_bound_may_see_classes(name: str) -> None:
     assert ("classes" in METHODS[name].needs) == (name == "supervised")
-    assert SETTINGS[name]().name in (name, "gracl")
+    assert SETTINGS[name]().name == name

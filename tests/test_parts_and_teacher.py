@@ -133,6 +133,15 @@ def test_a_method_trains(name, images):
         assert np.array_equal(epochs[0][0].labels, classes_of(images.records))
 
 
+def test_a_classifier_rests_where_the_schedule_lets_the_rate_fall_to_nothing(images):
+    over = {"train": {"decay_factor": 0.0, "decay_every": 1}}
+    config = config_of("supervised").replace(over)
+    model = training.build_model(config.model)
+    epochs = training.fit(model, images, config, classes=classes_of(images.records))
+    first, second = (epoch.snapshot().state["method"]["rows"] for epoch in epochs)
+    assert torch.equal(first, second)
+
+
 @EACH_METHOD
 def test_a_run_that_is_continued_ends_the_same(name, images, tmp_path):
     whole, epochs = fit(name, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -112,12 +113,12 @@ def test_targets_carry_no_gradient(monkeypatch):
     assert not any(bank.requires_grad for bank in method.banks.values())
 
 
-@pytest.mark.parametrize("beta", [0.5, 0.1])
-def test_each_classifier_steps_down_its_loss(monkeypatch, beta):
+@pytest.mark.parametrize(("beta", "rate"), [(0.5, 1.0), (0.1, 0.25)])
+def test_each_classifier_steps_down_its_loss_at_the_rate_of_the_schedule(monkeypatch, beta, rate):
     method, _, _ = made(monkeypatch, beta=beta, learning_rate=0.01, temperature=0.3)
     names = ["whole", "part 1", "part 2"]
     weights = [method.banks[name].clone().requires_grad_() for name in names]
-    adam = torch.optim.Adam(weights, lr=0.01)
+    adam = torch.optim.Adam(weights, lr=rate * 0.01)
     for seed in (3, 5, 7):
         batch = batch_of([0, 3, 1, 4, 2, 5], seed)
         other, _, _ = made(monkeypatch, beta=beta, temperature=0.3)
@@ -127,7 +128,7 @@ def test_each_classifier_steps_down_its_loss(monkeypatch, beta):
         adam.zero_grad()
         (found["refined"] + P * found["smoothed"]).backward()
         adam.step()
-        method.update(batch)
+        method.update(dataclasses.replace(batch, rate=rate))
         for name, weight in zip(names, weights, strict=True):
             torch.testing.assert_close(method.banks[name], weight.detach(), rtol=1e-4, atol=2e-5)
 

@@ -51,6 +51,15 @@ def test_a_step_is_that_of_autograd_and_torch_adam(temperature, rate):
     assert not torch.allclose(classifier.rows, rows, atol=rate / 2)
 
 
+def test_a_step_at_a_share_of_the_rate_is_that_share_of_the_step():
+    rows, features = unit_rows(4, 0), unit_rows(9, 10)
+    targets = F.one_hot(torch.arange(9) % 4, 4).float()
+    whole, half = (Classifier(rows.clone(), temperature=0.05, learning_rate=0.1) for _ in range(2))
+    whole.step(features, targets)
+    half.step(features, targets, rate=0.5)
+    torch.testing.assert_close(half.rows - rows, 0.5 * (whole.rows - rows))
+
+
 def test_classes_are_numbered_and_the_missing_stay_out():
     method = Supervised(Known(classes=CLASSES))
     features = unit_rows(8, 1)

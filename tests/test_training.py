@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -19,10 +20,12 @@ from safetensors.torch import load_file
 from gracl import training
 from gracl.config import Config
 from gracl.data.readers import load_dataset
+from gracl.data.records import Records
 from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
 from gracl.files import load_snapshot
+from gracl.profiling import profile_run
 from gracl.runs import Run, train
 
 SMALL = Config.load("demo").replace(
@@ -239,6 +242,35 @@ def test_the_log_says_where_the_time_went(dataset, tmp_path):
     assert (start["device"], start["processes"], start["threads"]) == ("cpu", 1, 1)
 
 
+def test_a_method_that_remembers_all_images_takes_features_once(dataset, tmp_path, monkeypatch):
+    calls = []
+    original = training.extract
+
+    def counted(*arguments, **settings):
+        calls.append(1)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(training, "extract", counted)
+    config = SMALL.replace({"method": {"name": "spcl"}})
+    whole = train(config, dataset, tmp_path / "whole")
+    assert len(calls) == 1
+    assert ["extract" in line["seconds"] for line in whole.epochs] == [True, False, False]
+    assert ["extract" in line["images_per_second"] for line in whole.epochs] == [True, False, False]
+    speed = profile_run(whole).images_per_second
+    assert speed["extract"] == whole.epochs[0]["images_per_second"]["extract"]
+
+    def stop(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset, tmp_path / "broken", on_epoch=stop)
+    assert len(calls) == 2
+    continued = train(config, dataset, tmp_path / "broken")
+    assert len(calls) == 2
+    assert_same_weights(weights(whole.folder), weights(continued.folder))
+
+
 def test_a_run_that_failed_before_it_learnt_anything_begins_anew(dataset, tmp_path):
     hopeless = SMALL.replace({"method": {"eps": 0.0, "min_samples": 8}})
     with pytest.raises(ClusterCollapse):
@@ -451,6 +483,42 @@ def test_other_pictures_under_the_same_names_do_not_continue_a_run(people, tmp_p
         path.write_bytes(picture)
     with pytest.raises(RunError, match="not the same"):
         train(SMALL, load_dataset(folder), tmp_path / "run")
+
+
+def with_identities_swapped(dataset):
+    """The same images, two of them with each other's identity."""
+    first, *rest = dataset.train
+    at = next(i for i, record in enumerate(rest) if record.identity != first.identity)
+    swapped = dataclasses.replace(first, identity=rest[at].identity)
+    rest[at] = dataclasses.replace(rest[at], identity=first.identity)
+    return dataclasses.replace(dataset, train=Records((swapped, *rest)))
+
+
+def test_other_identities_do_not_continue_a_run_that_learns_from_them(dataset, tmp_path):
+    bound = SMALL.replace({"method": {"name": "supervised"}, "train": {"epochs": 1, "steps": 1}})
+    longer = bound.replace({"train": {"epochs": 2}})
+    train(bound, dataset, tmp_path / "run")
+    with pytest.raises(RunError, match=r"other identities .* the method supervised .* another --out"):
+        train(longer, with_identities_swapped(dataset), tmp_path / "run")
+    assert len(train(longer, dataset, tmp_path / "run").epochs) == 2
+
+
+def test_other_identities_continue_a_run_that_does_not_read_them(dataset, tmp_path):
+    short = SMALL.replace({"train": {"epochs": 1, "steps": 1}})
+    train(short, dataset, tmp_path / "run")
+    longer = short.replace({"train": {"epochs": 2}})
+    assert len(train(longer, with_identities_swapped(dataset), tmp_path / "run").epochs) == 2
+
+
+def test_a_supervised_run_from_before_identities_were_kept_continues(dataset, tmp_path):
+    bound = SMALL.replace({"method": {"name": "supervised"}, "train": {"epochs": 1, "steps": 1}})
+    train(bound, dataset, tmp_path / "run")
+    about = tmp_path / "run" / "data.json"
+    known = json.loads(about.read_text())
+    del known["classes"]
+    about.write_text(json.dumps(known))
+    longer = bound.replace({"train": {"epochs": 2}})
+    assert len(train(longer, dataset, tmp_path / "run").epochs) == 2
 
 
 def test_a_run_continues_where_its_images_were_moved(people, tmp_path):

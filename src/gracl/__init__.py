@@ -33,12 +33,12 @@ _HOMES = {
     "build_model": "gracl.training",
     "check_dataset": "gracl.data.check",
     "cluster": "gracl.clustering",
-    "compare": "gracl.comparison",
+    "compare": "gracl.contest",
     "compare_labels": "gracl.agreement",
     "contenders_of": "gracl.contenders",
     "convert_dataset": "gracl.data.convert",
     "crops": "gracl.embedding",
-    "draw_curves": "gracl.comparison",
+    "draw_curves": "gracl.curves",
     "draw_people": "gracl.data.synthetic",
     "draw_queries": "gracl.data.splits",
     "embed": "gracl.embedding",
@@ -97,14 +97,14 @@ if TYPE_CHECKING:
     from gracl.clustering import OUTLIER as OUTLIER
     from gracl.clustering import cluster as cluster
     from gracl.comparison import Comparison as Comparison
-    from gracl.comparison import compare as compare
-    from gracl.comparison import draw_curves as draw_curves
     from gracl.comparison import paired_difference as paired_difference
     from gracl.comparison import read_comparison as read_comparison
     from gracl.config import Config as Config
     from gracl.contenders import Contender as Contender
     from gracl.contenders import contenders_of as contenders_of
     from gracl.contenders import grid as grid
+    from gracl.contest import compare as compare
+    from gracl.curves import draw_curves as draw_curves
     from gracl.data.boxes import read_coco as read_coco
     from gracl.data.boxes import read_megadetector as read_megadetector
     from gracl.data.check import check_dataset as check_dataset

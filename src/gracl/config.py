@@ -223,12 +223,27 @@ class Config(Section):
         """A copy with some settings changed, as nested mappings of plain values.
 
         Another `method.name` brings the settings that its method cannot do without, under these and
-        where they stand at their defaults; what both methods have, and was changed, is kept.
+        where they stand at their defaults; what both methods have, and was changed, is kept. What the
+        method that is left had brought goes back to its default, unless it has another value by now.
+
+        >>> ice = Config().replace({"method": {"name": "ice"}})
+        >>> ice.train.ema, ice.replace({"method": {"name": "gracl"}}).train.ema
+        (0.999, 0.0)
         """
         method = settings.get("method")
         name = method.get("name", self.method.name) if isinstance(method, Mapping) else self.method.name
-        brought = {} if name == self.method.name else self._not_yet_set(settings_of(name).brings)
-        return replaced(replaced(self, brought), settings)
+        if name == self.method.name:
+            return replaced(self, settings)
+        mine = replaced(self, self._still_as(self.method.brings))
+        return replaced(replaced(mine, mine._not_yet_set(settings_of(name).brings)), settings)
+
+    def _still_as(self, brought: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Defaults of the settings that are as a method brought them."""
+        mine, defaults = self.plain(), type(self)().plain()
+        return {
+            name: {key: defaults[name][key] for key, v in values.items() if mine[name][key] == v}
+            for name, values in brought.items()
+        }
 
     def _not_yet_set(self, brought: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """What a method brings, without what was changed already."""

@@ -27,7 +27,7 @@ from gracl.errors import NonFiniteLoss
 from gracl.methods.protocol import Batch, Method
 from gracl.models.batchnorm import RunningStatistics, group_borders
 from gracl.models.embedder import Embedder
-from gracl.optimization import Optimizer, Teacher
+from gracl.optimization import Optimizer, Teacher, share_of_height
 from gracl.precision import choose_precision
 
 REMEDY = "Begin anew in another --out with a lower train.learning_rate or a higher method.temperature"
@@ -171,7 +171,8 @@ class Engine:
         self.statistics.end_batch(statistics, groups.count)
         self.optimizer.step(done, norm)
         own = torch.cat(outputs)[: groups.kept]
-        method.update(_batch(distributed.gather(own, groups.ends), labels, rows))
+        whole = _batch(distributed.gather(own, groups.ends), labels, rows)
+        method.update(dataclasses.replace(whole, rate=share_of_height(self.settings, done)))
         if self.teacher is not None:
             self.teacher.follow()
         return {**losses, "total": sum(numbers)}

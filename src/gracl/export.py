@@ -7,7 +7,6 @@ Letters: B images, H x W pixels, D feature dimensions.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,40 +15,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gracl._export_check import BATCHES, FLOAT, HALF, Run, compare, require_close
+from gracl._export_graph import Graph, trace
 from gracl.errors import ConfigError, ExportError, did_you_mean
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.weights import first_line
 
 Axes = Literal["nchw", "nhwc"]
-Run = Callable[[Tensor], Tensor]
-"""Images as the graph takes them -> (B, D) float32."""
 
 ENDINGS = {"onnx": (".onnx",), "program": (".pt2",), "torch": (".pt", ".pth")}
 """Formats, and how their files are called."""
-BATCHES = (1, 2, 7)
-"""How many images at a time a file is tried with; many a graph is right for one image only."""
 OPSET = 18
 """Of ONNX: what torch's exporter has written since 2.6, and runtimes read since early 2023."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights that one ONNX file can hold, with some room for the graph."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a file's features may be from the model's."""
-
-    difference: float
-    """The largest |difference| of any element."""
-    cosine: float
-    """The least cosine of any image's two features."""
-
-
-FLOAT = Tolerance(1e-4, 0.99999)
-HALF = Tolerance(5e-3, 0.999)
 
 
 @dataclass(frozen=True)
@@ -110,7 +92,7 @@ def export_onnx(
     """
     path = require_writable(path, "onnx")
     require_onnx()
-    graph = _Graph(model, layout, resize=resize, normalized=normalized, half=half)
+    graph = Graph(model, layout, resize=resize, normalized=normalized, half=half)
     held = sum(tensor.nbytes for tensor in graph.state_dict().values())
     if held > LARGEST:
         raise ExportError(
@@ -150,7 +132,7 @@ def export_program(
     >>> features = export_program(model, "model.pt2")  # doctest: +SKIP
     """
     path = require_writable(path, "program")
-    graph = _Graph(model, layout, resize=resize, normalized=normalized, half=half)
+    graph = Graph(model, layout, resize=resize, normalized=normalized, half=half)
     return _export(graph, model, path, "program", _write_program, _open_program)
 
 
@@ -229,110 +211,11 @@ def require_onnx() -> None:
         ) from error
 
 
-# -- the graph ------------------------------------------------------------------------------------
-
-
-class _Graph(nn.Module):
-    """A copy of the model in eval mode on the CPU, with what comes before it."""
-
-    def __init__(
-        self, model: Embedder, layout: str, *, resize: bool, normalized: bool, half: bool
-    ) -> None:
-        super().__init__()
-        if layout not in ("nchw", "nhwc"):
-            raise ConfigError(f"layout is '{layout}'; expected nchw or nhwc")
-        if resize and normalized:
-            raise ConfigError("images are resized before they are normalized: leave one of the two out")
-        self.model = copy.deepcopy(model).cpu()
-        self.layout, self.resize, self.normalized, self.half_backbone = layout, resize, normalized, half
-        if half:
-            self.model.backbone = _HalfBackbone(self.model.backbone)
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images as the file takes them -> (B, D) float32 unit features."""
-        if self.layout == "nhwc":
-            images = images.permute(0, 3, 1, 2)
-        if self.resize:
-            images = resize_as_pillow(images, self.model.size)
-        if self.normalized:
-            images = images * self.model.std + self.model.mean
-        features: Tensor = self.model(images)
-        return features
-
-    def given(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) uint8 as the file takes them."""
-        if self.normalized:
-            pixels = (pixels - self.model.mean) / self.model.std
-        return pixels.permute(0, 2, 3, 1).contiguous() if self.layout == "nhwc" else pixels
-
-
-class _HalfBackbone(nn.Module):
-    """A backbone in float16, of images in float32."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone.half()
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """As that of timm's networks; every pooling brings the features back to float32."""
-        features: Tensor = self.backbone.forward_features(images.half())  # type: ignore[operator]
-        return features
-
-
-FIXED = 2.0**22
-"""Pillow counts in integers of so many to one."""
-
-
-def resize_as_pillow(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic with antialiasing, pixel for pixel as Pillow does it, in operations that ONNX has.
-
-    Two products with matrices, each rounded to whole pixels as Pillow rounds: first along the rows,
-    then along the columns. All numbers are integers below 2^53, so float64 holds them exactly, whatever
-    adds them up. (Pillow 13 takes columns first at some sizes; rounded in the other order, pixels of
-    ordinary images are up to 3 of 255 off, of noise up to 20.)
-
-    Args:
-        images: (B, 3, H, W) uint8.
-        size: (height, width) to resize to, as `Image.resize` with BICUBIC would.
-
-    Returns:
-        (B, 3, height, width) float64, whole numbers 0..255.
-
-    >>> resize_as_pillow(torch.tensor([[[[0, 100, 200]]]], dtype=torch.uint8), (1, 2)).tolist()
-    [[[[31.0, 169.0]]]]
-    """
-    height, width = images.shape[2:]
-    rows = _whole(images.double() @ _taps(width, size[1], images.device).T)
-    return _whole(_taps(height, size[0], images.device) @ rows)
-
-
-def _whole(sums: Tensor) -> Tensor:
-    return ((sums + FIXED / 2) / FIXED).floor().clamp(0, 255)
-
-
-def _taps(side: int, wanted: int, device: torch.device) -> Tensor:
-    """(wanted, side) weights of what is there for what is made, in whole units of 1 / `FIXED`.
-
-    Keys' cubic with a = -0.5, stretched where the image shrinks.
-    """
-    there = 2 * torch.arange(side, device=device) + 1
-    made = 2 * torch.arange(wanted, device=device)[:, None] + 1
-    # Twice the distance of pixel centres times a common denominator: whole, so exact for any size.
-    apart = (there * wanted - made * side).abs()
-    longer: Any = torch.sym_max(side, wanted)  # max() would fix the side at tracing
-    x: Tensor = apart.double() / (2 * longer)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((x - 5) * x + 8) * x * -0.5 + 2
-    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    return (weights / weights.sum(dim=1, keepdim=True) * FIXED + 0.5).floor()
-
-
-# -- writing and checking -------------------------------------------------------------------------
+# -- writing --------------------------------------------------------------------------------------
 
 
 def _export(
-    graph: _Graph,
+    graph: Graph,
     model: Embedder,
     path: Path,
     kind: str,
@@ -343,8 +226,8 @@ def _export(
     about = _about(graph, model)
     with _Unfinished(path) as unfinished:
         try:
-            write(_trace(graph), unfinished, about)
-            difference, cosine = _compare(graph, model, open_file(unfinished))
+            write(trace(graph), unfinished, about)
+            difference, cosine = compare(graph, model, open_file(unfinished))
         except OSError:
             raise
         except Exception as error:  # exporters and runtimes raise what they like
@@ -352,25 +235,8 @@ def _export(
                 f"torch {torch.__version__} cannot export '{about['gracl.backbone']}' as {kind}: "
                 f"{first_line(error)}. Try another --format, or without --resize and --half"
             ) from error
-        _require_close(path, difference, cosine, HALF if graph.half_backbone else FLOAT)
+        require_close(path, difference, cosine, HALF if graph.half_backbone else FLOAT)
     return Exported(path, kind, path.stat().st_size, BATCHES, difference, cosine, about)
-
-
-def _trace(graph: _Graph) -> torch.export.ExportedProgram:
-    """The graph as a program of any number of images, and of any size where it resizes."""
-    height, width = graph.model.size
-    size = (height + 3, width + 5) if graph.resize else (height, width)
-    images = graph.given(torch.zeros(2, 3, *size, dtype=torch.uint8))
-    sides = (1, 2) if graph.layout == "nhwc" else (2, 3)
-    free = {0: torch.export.Dim("batch", min=1)}
-    if graph.resize:
-        names = ("height", "width")
-        free |= {s: torch.export.Dim(n, min=1) for s, n in zip(sides, names, strict=True)}
-    with torch.no_grad():
-        program = torch.export.export(graph, (images,), dynamic_shapes=(free,), strict=False)
-    for node in program.graph.nodes:  # where on this machine the code lies is nobody's business
-        node.meta.pop("stack_trace", None)
-    return program
 
 
 def _write_onnx(program: Any, path: Path, about: dict[str, str]) -> None:
@@ -430,49 +296,7 @@ def _open_program(path: Path) -> Run:
     return run
 
 
-@torch.no_grad()
-def _compare(graph: _Graph, model: Embedder, run: Run) -> tuple[float, float]:
-    """The largest |difference| and the least cosine over all images, batches and sizes."""
-    reference = copy.deepcopy(model).cpu().eval()
-    differences, cosines = [0.0], [1.0]
-    for size in _sizes(graph):
-        pixels = _pictures(size)
-        resized = resize_as_pillow(pixels, model.size) if graph.resize else pixels
-        expected = reference(resized)
-        for batch in BATCHES:
-            found = torch.cat([run(part) for part in torch.split(graph.given(pixels), batch)])
-            differences.append((found - expected).abs().max().item())
-            cosines.append(F.cosine_similarity(found, expected).min().item())
-    # max() and min() may pass over a NaN, a tensor's do not.
-    return torch.tensor(differences).max().item(), torch.tensor(cosines).min().item()
-
-
-def _sizes(graph: _Graph) -> list[tuple[int, int]]:
-    """The model's own, and where images are resized a larger and a smaller one."""
-    height, width = graph.model.size
-    others = [(2 * height + 1, 3 * width - 1), (height // 2 + 1, width // 3 + 1)]
-    return [(height, width), *(others if graph.resize else [])]
-
-
-def _pictures(size: tuple[int, int]) -> Tensor:
-    """(7, 3, H, W) uint8: three of soft colours, black, white, two of noise."""
-    draws = torch.Generator().manual_seed(0)
-    soft = F.interpolate(torch.rand(3, 3, 4, 4, generator=draws), size, mode="bilinear")
-    plain = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 3, *size)
-    noise = torch.rand(2, 3, *size, generator=draws)
-    return (255 * torch.cat([soft, plain, noise])).round().byte()
-
-
-def _require_close(path: Path, difference: float, cosine: float, allowed: Tolerance) -> None:
-    if not (difference <= allowed.difference and cosine >= allowed.cosine):  # NaN is neither
-        raise ExportError(
-            f"{path} is not written: its features differ from the model's by up to {difference:.2g}, "
-            f"least cosine {cosine:.6f}; expected at most {allowed.difference:g} and at least "
-            f"{allowed.cosine:g}. Export without --half, or give another --format"
-        )
-
-
-def _about(graph: _Graph, model: Embedder) -> dict[str, str]:
+def _about(graph: Graph, model: Embedder) -> dict[str, str]:
     """What the file says of itself."""
     height, width = model.size
     found = {

@@ -39,6 +39,16 @@ class MethodConfig(Section):
     search: Literal["auto", "product", "half", "pruned", "approximate"] = "auto"
     """How neighbours are found; all but approximate are exact, and that needs the extra faiss."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = settings_of(self.name)
+        if type(self) is not kind:
+            raise ConfigError(
+                f"name is '{self.name}', whose settings are a {kind.__name__}; found a "
+                f"{type(self).__name__}. Make a {kind.__name__}, or take the settings of a method by "
+                f"Config().replace({{'method': {{'name': '{self.name}'}}}})"
+            )
+
     def chosen_by(self, settings: Mapping[str, Any]) -> MethodConfig:
         """These settings, or those of the method that `settings` names.
 
@@ -58,7 +68,7 @@ class MethodConfig(Section):
             or (
                 item.name in theirs - {"name"}
                 and getattr(self, item.name) != item.default
-                and _takes(kind, item.name, getattr(self, item.name))
+                and _takes(kind, name, {item.name: getattr(self, item.name)})
             )
         }
         return kind(name=name, **kept)
@@ -107,6 +117,8 @@ class GRACLConfig(MethodConfig):
 class ClusterContrastConfig(MethodConfig):
     """Cluster Contrast: one proxy a cluster (see gracl/methods/cluster_contrast.py)."""
 
+    name: str = "cluster-contrast"
+    """Which method; the settings of this section are its own."""
     update: Literal["each", "mean", "hardest"] = "each"
     """Which images of a batch move the memory: each in turn, their mean, or the farthest."""
     momentum: float = ranged(0.1, 0.0, 1.0)
@@ -119,6 +131,8 @@ class ClusterContrastConfig(MethodConfig):
 class HHCLConfig(MethodConfig):
     """HHCL: a proxy for the mean, one for the hardest images (see gracl/methods/hhcl.py)."""
 
+    name: str = "hhcl"
+    """Which method; the settings of this section are its own."""
     hard_weight: float = ranged(0.5, 0.0, 1.0)
     """Weight of the contrast with the hard bank; the mean bank has the rest."""
     momentum: float = ranged(0.1, 0.0, 1.0)
@@ -131,6 +145,8 @@ class HHCLConfig(MethodConfig):
 class SpCLConfig(MethodConfig):
     """SpCL: all images are remembered, only reliable clusters kept (see gracl/methods/spcl.py)."""
 
+    name: str = "spcl"
+    """Which method; the settings of this section are its own."""
     eps_gap: float = ranged(0.02, 0.0, 1.0)
     """How much looser, and tighter, the clusterings are that a reliable cluster must agree with."""
     momentum: float = ranged(0.2, 0.0, 1.0)
@@ -143,6 +159,8 @@ class SpCLConfig(MethodConfig):
 class DCMIPConfig(MethodConfig):
     """DCMIP: two proxies a cluster, and many of its images (see gracl/methods/dcmip.py)."""
 
+    name: str = "dcmip"
+    """Which method; the settings of this section are its own."""
     update: Literal["hardest", "each"] = "hardest"
     """Which images of a batch move the hard proxy: the farthest, or each in turn."""
     instances: int = ranged(16, 1)
@@ -166,6 +184,8 @@ class ICEConfig(MethodConfig):
     brings: ClassVar[Mapping[str, Any]] = {"train": {"ema": 0.999}}
     """A teacher."""
 
+    name: str = "ice"
+    """Which method; the settings of this section are its own."""
     momentum: float = ranged(1.0, 0.0, 1.0)
     """Share of the old row that the bank keeps; 1 keeps the rows for the epoch."""
     temperature: float = ranged(0.5, 1e-3, 100.0)
@@ -184,6 +204,8 @@ class ICEConfig(MethodConfig):
 class CAPConfig(MethodConfig):
     """CAP: a proxy for each camera of a cluster (see gracl/methods/cap.py)."""
 
+    name: str = "cap"
+    """Which method; the settings of this section are its own."""
     positives: Literal["all", "others"] = "all"
     """Proxies of its cluster that an image is pulled to: all, or those of other cameras."""
     hardest: int = ranged(50, 1)
@@ -203,6 +225,8 @@ class PPLRConfig(MethodConfig):
     brings: ClassVar[Mapping[str, Any]] = {"model": {"parts": 3}}
     """Features of parts."""
 
+    name: str = "pplr"
+    """Which method; the settings of this section are its own."""
     agreement_nearest: int = ranged(20, 1)
     """Neighbours by which an image and a part agree, without the image itself."""
     beta: float = ranged(0.5, 0.0, 1.0)
@@ -210,7 +234,7 @@ class PPLRConfig(MethodConfig):
     temperature: float = ranged(0.05, 1e-3, 10.0)
     """Of predictions, and of distances in the triplet loss; smaller is sharper."""
     learning_rate: float = ranged(3.5e-4, 0.0)
-    """Of the classifiers."""
+    """Of the classifiers, at its highest; warm-up and schedule are those of train."""
     parts_weight: float = ranged(1.0, 0.0)
     """Weight of the loss of the parts."""
     triplet_weight: float = ranged(1.0, 0.0)
@@ -221,10 +245,12 @@ class PPLRConfig(MethodConfig):
 class SupervisedConfig(MethodConfig):
     """The upper bound, with true classes (see gracl/methods/supervised.py)."""
 
+    name: str = "supervised"
+    """Which method; the settings of this section are its own."""
     temperature: float = ranged(0.05, 1e-3, 10.0)
     """Of the classifier; smaller is sharper."""
     learning_rate: float = ranged(3.5e-4, 0.0)
-    """Of the classifier."""
+    """Of the classifier, at its highest; warm-up and schedule are those of train."""
     margin: float = ranged(0.3, 0.0, 2.0)
     """By which the nearest other class must be farther than the own, in distances of unit features."""
     softmax_weight: float = ranged(1.0, 0.0)
@@ -264,10 +290,10 @@ def settings_of(name: Any) -> type[MethodConfig]:
     return MethodConfig
 
 
-def _takes(kind: type[MethodConfig], name: str, value: Any) -> bool:
-    """Whether a setting of this kind may have this value."""
+def _takes(kind: type[MethodConfig], name: str, setting: Mapping[str, Any]) -> bool:
+    """Whether a method's setting may have this value."""
     try:
-        kind(**{name: value})
+        kind(name=name, **setting)
     except ConfigError:
         return False
     return True

@@ -41,6 +41,15 @@ def learning_rate(settings: TrainConfig, done: float) -> float:
     return rate
 
 
+def share_of_height(settings: TrainConfig, done: float) -> float:
+    """Share of `train.learning_rate` that warm-up and schedule leave, in [0, 1]; see `learning_rate`.
+
+    >>> [share_of_height(TrainConfig(), done) for done in (0, 19.9)]
+    [1.0, 1.0]
+    """
+    return learning_rate(settings, done) / settings.learning_rate
+
+
 class Optimizer:
     """Gradients of a model's weights, and steps by them.
 

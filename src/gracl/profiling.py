@@ -54,7 +54,9 @@ def profile_run(run: Run) -> Profile:
     return Profile(
         epochs=len(epochs),
         seconds=seconds,
-        images_per_second={stage: median(s[stage] for s in speeds) for stage in speeds[0]},
+        images_per_second={
+            stage: median(s[stage] for s in speeds if stage in s) for stage in speeds[0]
+        },
         peak_memory=epochs[-1]["peak_memory"],
         device=start["device"],
         processes=start["processes"],

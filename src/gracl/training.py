@@ -67,7 +67,8 @@ class Epoch:
     learning_rate: float
     """At the epoch's end."""
     seconds: dict[str, float]
-    """By stage: extract, search, graph, cluster, proxies, train."""
+    """By stage: extract, search, graph, cluster, proxies, train; no extract where a method remembers
+    all images."""
     images_per_second: dict[str, float]
     """Of all processes together, in the stages extract and train."""
     peak_memory: dict[str, int]
@@ -198,6 +199,14 @@ def forecast_labels(n: int, dimensions: int, config: Config) -> Forecast:
     )
 
 
+def _forecast_epoch(n: int, model: Embedder, method: Method, config: Config) -> Forecast:
+    """The same, with what the method itself needs of memory while the graph may still be there."""
+    labels = forecast_labels(n, model.dim, config)
+    parts, group = len(model.part_necks), config.train.batchnorm_group
+    own = method.needed_memory(n, model.dim, parts=parts, group=group)
+    return dataclasses.replace(labels, memory=labels.memory + own)
+
+
 def initialise(model: Embedder, images: ImageStore, config: Config) -> None:
     """Gives a network of random weights running statistics of the data.
 
@@ -251,6 +260,31 @@ def fit(
         OutOfMemory: making the labels will not fit.
         OutOfStep: processes that train together hold different weights.
     """
+    images = _store_for(model, images, config)
+    require_enough(images, config)
+    method = _begin_method(images.records, config, links=links, classes=classes)
+    _forecast_epoch(len(images), model, method, config).announce()
+    done, previous = 0, None
+    if resume is None:
+        initialise(model, images, config)
+    else:
+        _require_same_length(resume, images)
+        done, previous = resume.epoch, resume.labels
+    engine = Engine(model, config)
+    if resume is not None:
+        engine.load(resume.state)
+        method.load(resume.state.get("method", {}))
+    feed = Feed(images, engine.device, resident=RESIDENT[config.train.store])
+    for number in range(done + 1, config.train.epochs + 1):
+        epoch = _run_epoch(number, engine, feed, method, config, previous=previous, progress=progress)
+        yield epoch
+        previous = epoch.labels
+    if engine.best is not model:
+        model.load_state_dict(engine.best.state_dict())
+
+
+def _store_for(model: Embedder, images: Records | ImageStore, config: Config) -> ImageStore:
+    """Images at the model's size."""
     if isinstance(images, Records):
         images = open_store(images, size=model.size, on_bad=config.data.on_bad)
     if images.size != model.size:
@@ -258,68 +292,82 @@ def fit(
             f"the image store holds {images.size} images and the model is for {model.size}. Open it "
             "with size=model.size"
         )
-    require_enough(images, config)
-    settings = config.train
-    needs = METHODS[config.method.name].needs
-    known = known_of(
-        images.records, config, links=links, classes=classes if "classes" in needs else None
-    )
-    require_needs(needs, known, config)
-    method = build_method(config.method, known)
-    forecast_labels(len(images), model.dim, config).announce()
-    first, previous = 1, None
-    if resume is None:
-        initialise(model, images, config)
-    else:
-        _require_same_length(resume, images)
-        first, previous = resume.epoch + 1, resume.labels
-    engine = Engine(model, config)
-    if resume is not None:
-        engine.load(resume.state)
-        method.load(resume.state.get("method", {}))
-    feed = Feed(images, engine.device, resident=RESIDENT[settings.store])
+    return images
 
-    for number in range(first, settings.epochs + 1):
-        watch = Stopwatch(engine.device)
-        with distributed.together():
-            with watch("extract"):
-                features = extract(
-                    engine.best,
-                    feed,
-                    batch_size=settings.extract_batch,
-                    precision=settings.precision,
-                    parts="parts" in needs,
-                    progress=stage(progress, "extract"),
-                )
-            whole, parts = (features[:, 0], features[:, 1:]) if "parts" in needs else (features, None)
-            labels = method.start_epoch(whole, watch, parts=parts)
-            del features, whole, parts
-            batches = draw_batches(labels, images.records, config, number)
-            with watch("train"):
-                losses = engine.run_epoch(
-                    feed, batches, labels, method, number, progress=stage(progress, "train")
-                )
-            learnt = [*model.state_dict().values(), *method.banks.values()]
-            distributed.require_same("weights and memory", learnt)
-        images_in = {"extract": len(images), "train": sum(map(len, batches))}
-        yield Epoch(
-            number=number,
-            records=images.records,
-            labels=labels,
-            health=health(labels, previous),
-            losses=losses,
-            learning_rate=learning_rate(settings, number - 1 / settings.steps),
-            seconds=watch.seconds,
-            images_per_second={name: n / watch.seconds[name] for name, n in images_in.items()},
-            peak_memory=peak_memory(engine.device),
-            model=engine.best,
-            snapshot=lambda n=number, y=labels: Snapshot(  # type: ignore[misc]
-                n, {**engine.state(), "method": method.state()}, y
-            ),
+
+def _begin_method(
+    images: Records, config: Config, *, links: Links | None, classes: Labels | None
+) -> Method:
+    """The method, told no more than it needs; refused where it lacks something."""
+    needs = METHODS[config.method.name].needs
+    known = known_of(images, config, links=links, classes=classes if "classes" in needs else None)
+    require_needs(needs, known, config)
+    return build_method(config.method, known)
+
+
+def _run_epoch(
+    number: int,
+    engine: Engine,
+    feed: Feed,
+    method: Method,
+    config: Config,
+    *,
+    previous: Labels | None,
+    progress: Progress | None,
+) -> Epoch:
+    """Labels all images, takes the epoch's steps, and says what happened."""
+    records, watch = feed.store.records, Stopwatch(engine.device)
+    with distributed.together():
+        labels = _label(engine.best, feed, method, config, watch, progress)
+        batches = draw_batches(labels, records, config, number)
+        with watch("train"):
+            losses = engine.run_epoch(
+                feed, batches, labels, method, number, progress=stage(progress, "train")
+            )
+        learnt = [*engine.model.state_dict().values(), *method.banks.values()]
+        distributed.require_same("weights and memory", learnt)
+    images_in = {"extract": len(records), "train": sum(map(len, batches))}
+    spent = {name: seconds for name, seconds in watch.seconds.items() if name in images_in}
+    return Epoch(
+        number=number,
+        records=records,
+        labels=labels,
+        health=health(labels, previous),
+        losses=losses,
+        learning_rate=learning_rate(config.train, number - 1 / config.train.steps),
+        seconds=watch.seconds,
+        images_per_second={name: images_in[name] / seconds for name, seconds in spent.items()},
+        peak_memory=peak_memory(engine.device),
+        model=engine.best,
+        snapshot=lambda: Snapshot(number, {**engine.state(), "method": method.state()}, labels),
+    )
+
+
+def _label(
+    model: Embedder,
+    feed: Feed,
+    method: Method,
+    config: Config,
+    watch: Stopwatch,
+    progress: Progress | None,
+) -> Labels:
+    """(N,) labels that the method finds in the features of all images, which are then let go."""
+    remembered = method.remembered()
+    if remembered is not None:
+        return method.start_epoch(remembered.to(next(model.parameters()).device), watch)
+    parts = "parts" in method.needs
+    with watch("extract"):
+        features = extract(
+            model,
+            feed,
+            batch_size=config.train.extract_batch,
+            precision=config.train.precision,
+            parts=parts,
+            progress=stage(progress, "extract"),
         )
-        previous = labels
-    if engine.best is not model:
-        model.load_state_dict(engine.best.state_dict())
+    if parts:
+        return method.start_epoch(features[:, 0], watch, parts=features[:, 1:])
+    return method.start_epoch(features, watch)
 
 
 def draw_batches(labels: Labels, records: Records, config: Config, number: int) -> list[Indices]:

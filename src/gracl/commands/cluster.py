@@ -57,8 +57,9 @@ class Cluster:
 def cluster(command: Cluster) -> bool:
     """Cluster images by a run's model; whether the clusters can be used."""
     from gracl.files import write_labels
+    from gracl.labelling import cluster_images
     from gracl.openset import write_clusters
-    from gracl.runs import Run, cluster_images
+    from gracl.runs import Run
     from gracl.sweep import draw_sweep, sweep_eps
     from gracl.training import choose_device, use_threads
 

@@ -99,8 +99,8 @@ def _varied(words: Sequence[str]) -> dict[str, list[str]]:
 
 def _side_by_side(command: Compare | Ablate, contenders: Sequence[Contender]) -> None:
     """Trains all, then prints the table or the JSON."""
-    from gracl.comparison import compare as compare_runs
-    from gracl.comparison import draw_curves
+    from gracl.contest import compare as compare_runs
+    from gracl.curves import draw_curves
     from gracl.sweep import require_drawable
 
     if command.seeds < 1:

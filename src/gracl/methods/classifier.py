@@ -24,7 +24,7 @@ class Classifier:
     Args:
         rows: (C, D), moved in place; they need not stay of unit length.
         temperature: products are divided by it.
-        learning_rate: of Adam.
+        learning_rate: of Adam, at its highest.
     """
 
     def __init__(self, rows: Tensor, *, temperature: float, learning_rate: float) -> None:
@@ -37,7 +37,7 @@ class Classifier:
         return features @ self.rows.T / self.temperature
 
     @torch.no_grad()
-    def step(self, features: Tensor, targets: Tensor) -> None:
+    def step(self, features: Tensor, targets: Tensor, *, rate: float = 1.0) -> None:
         """Moves the rows down the gradient of the mean cross entropy.
 
         d/drows of  -mean over b of sum over c of targets_bc * log softmax(logits_b)_c
@@ -46,6 +46,7 @@ class Classifier:
         Args:
             features: (B, D), as they were in the loss.
             targets: (B, C), each row sums to 1.
+            rate: share of the learning rate that this step is taken with.
         """
         surplus = self.logits(features).softmax(dim=1) - targets
         gradient = surplus.T @ features / (len(features) * self.temperature)
@@ -54,7 +55,7 @@ class Classifier:
         self.second.mul_(DECAY[1]).add_((1 - DECAY[1]) * gradient.square())
         first = self.first / (1 - DECAY[0] ** self.steps)
         second = self.second / (1 - DECAY[1] ** self.steps)
-        self.rows.sub_(self.learning_rate * first / (second.sqrt() + EPSILON))
+        self.rows.sub_(rate * self.learning_rate * first / (second.sqrt() + EPSILON))
 
     def state(self) -> dict[str, Tensor]:
         """Copies on the CPU of the rows and of all that the next step needs."""

@@ -34,6 +34,11 @@ from gracl.methods.protocol import Batch, Known, Need, Stage
 from gracl.methods.pseudo_labels import PseudoLabels
 from gracl.methods.triplet import batch_hard
 
+FLOAT, INTEGER = 4, 8
+"""Bytes."""
+COMPARING = 6
+"""Lists of neighbours that a comparison of two takes: both in one, sorted, and the order of these."""
+
 
 class PPLR(PseudoLabels):
     """The method: its settings, and the agreements and classifiers of the epoch it is in.
@@ -43,7 +48,7 @@ class PPLR(PseudoLabels):
         agreement_nearest: neighbours that are compared, *without the image itself*.
         beta: share of the cluster in the refined label; the parts' predictions have the rest.
         temperature: of all predictions, and of distances in the triplet loss.
-        learning_rate: of the classifiers' own Adam.
+        learning_rate: of the classifiers' own Adam, at its highest; it follows the schedule.
         parts_weight, triplet_weight: of the losses beside the refined one.
         labels: k1, k2, eps, min_samples, clustering, search: see `PseudoLabels`.
     """
@@ -68,6 +73,16 @@ class PPLR(PseudoLabels):
         self.parts_weight, self.triplet_weight = parts_weight, triplet_weight
         self.classifiers: list[Classifier] = []
         """Of the whole image, then of each part; their rows are the banks."""
+
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:  # noqa: ARG002
+        """Bytes of the parts' features, and of the neighbours by which whole and parts agree.
+
+        The parts are taken with the whole, then copied one by one, so that their rows lie together,
+        and once more for their means.
+        """
+        features = (2 * parts + 1) * FLOAT * n * dimensions
+        lists = n * (self.agreement_nearest + 1) * INTEGER
+        return features + lists * (1 + parts + COMPARING)
 
     # -- once an epoch ----------------------------------------------------------------------------
 
@@ -172,7 +187,7 @@ class PPLR(PseudoLabels):
         refined, smoothed = self.targets(parts, batch)
         rows = batch.features, *batch.parts.unbind(dim=1)
         for classifier, f, t in zip(self.classifiers, rows, (refined, *smoothed), strict=True):
-            classifier.step(f, t)
+            classifier.step(f, t, rate=batch.rate)
 
 
 def entropy_of_smoothing(agreement: Tensor, n_clusters: int) -> Tensor:

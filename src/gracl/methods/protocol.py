@@ -52,6 +52,9 @@ class Batch:
     teacher: Tensor | None = None
     """(B, D) unit rows by the teacher, of the same images changed in another way and without erasing,
     without gradient; for a method that needs a teacher, and in `loss` alone."""
+    rate: float = 1.0
+    """Share of its height that warm-up and schedule give the learning rate at this step; in `update`,
+    for what a method moves by a rate of its own."""
 
     def detach(self) -> Batch:
         """The same without gradient, as float32."""
@@ -74,10 +77,27 @@ class Method(Protocol):
         """(N, D) features -> (N,) pseudo labels, whatever they are, and the distances used."""
         ...
 
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:
+        """Bytes that it takes beside features, neighbours and distances, at its widest moment.
+
+        Args:
+            n, dimensions: of the features.
+            parts: P, of a method that needs parts.
+            group: images of a BatchNorm group.
+        """
+        ...
+
+    def remembered(self) -> Tensor | None:
+        """(N, D) unit rows that the next epoch starts from; None where it takes features of all images.
+
+        A method that remembers every image needs features of them in its first epoch alone.
+        """
+        ...
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:
-        """(N, D) features of all images -> (N,) pseudo labels; rebuilds the method's memory.
+        """(N, D) features, or what was `remembered` -> (N,) pseudo labels; rebuilds the memory.
 
         Each stage runs in the context that `stage` gives for its name. `parts` (N, P, D) are there for
         a method that needs them.

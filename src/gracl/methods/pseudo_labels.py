@@ -51,6 +51,14 @@ class PseudoLabels:
         self.clustering, self.search = clustering, search
         self.banks: dict[str, Tensor] = {}
 
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:  # noqa: ARG002
+        """0 bytes: some rows a cluster are little beside the features of its images."""
+        return 0
+
+    def remembered(self) -> Tensor | None:
+        """None: each epoch starts from features of all images."""
+        return None
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:

@@ -41,6 +41,12 @@ Scores = NDArray[np.float64]
 
 INDEPENDENT = 0.9
 """Share of the first epoch's clusters that count as independent, about."""
+FLOAT = 4
+"""Bytes."""
+AVERAGING = 3
+"""(N, D) tensors that centroids are averaged by: rows of the members, their sums, the means."""
+CONTRASTING = 5
+"""(B, C) tensors of a step: products, logits, their log-softmax, and the gradients of two of them."""
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 """The largest eps: distances are float32, and pairs at distance 1 are not stored."""
 
@@ -75,15 +81,29 @@ class SpCL(PseudoLabels):
 
     # -- once an epoch ----------------------------------------------------------------------------
 
+    def needed_memory(self, n: int, dimensions: int, *, parts: int, group: int) -> int:  # noqa: ARG002
+        """Bytes of memory and centroids, each as large as the features where all images are alone.
+
+        Beside them, the copies that centroids are averaged by at the start of an epoch, or what a step
+        makes of the similarities of a group and all centroids.
+        """
+        rows, similarities = FLOAT * n * dimensions, FLOAT * group * n
+        return 2 * rows + max(AVERAGING * rows, CONTRASTING * similarities)
+
+    def remembered(self) -> Tensor | None:
+        """(N, D) memory rows, after the first epoch."""
+        return self.banks.get("instances")
+
     def start_epoch(
         self, features: Tensor, stage: Stage = nullcontext, *, parts: Tensor | None = None
     ) -> Labels:
-        """Clusters what is remembered: in the first epoch the features, later the memory.
+        """Clusters the features in the first epoch, later what is remembered.
 
         Arguments and labels are those of `PseudoLabels.start_epoch`; no image is an outlier.
         """
-        if "instances" in self.banks:
-            features = self.banks["instances"].to(features.device)
+        remembered = self.remembered()
+        if remembered is not None:
+            features = remembered.to(features.device)
         labels = super().start_epoch(features, stage, parts=parts)
         bank = self.banks["instances"]
         self.classes = torch.from_numpy(labels).to(bank.device)

@@ -37,7 +37,7 @@ class Supervised(PseudoLabels):
     Args:
         known: of the images; their classes.
         temperature: of the classifier.
-        learning_rate: of the classifier's own Adam.
+        learning_rate: of the classifier's own Adam, at its highest; it follows the schedule.
         margin: of the triplet loss, in Euclidean distances of unit features.
         softmax_weight, triplet_weight: of the losses.
         labels: k1, k2, eps, min_samples, clustering, search: for `label` alone, see `PseudoLabels`.
@@ -115,7 +115,7 @@ class Supervised(PseudoLabels):
         assert self.classifier is not None
         features = batch.features.detach().float()
         targets = F.one_hot(batch.labels, len(self.classifier.rows)).float()
-        self.classifier.step(features, targets)
+        self.classifier.step(features, targets, rate=batch.rate)
 
     def state(self) -> dict[str, Tensor]:
         """The classifier and its moments."""

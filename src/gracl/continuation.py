@@ -1,0 +1,173 @@
+"""How a run's folder is begun, or continued where it holds the same run; others are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gracl.clustering import Labels
+from gracl.config import Config, differences
+from gracl.data.records import Dataset
+from gracl.data.store import ImageStore
+from gracl.errors import ConfigError, RunError
+from gracl.files import load_snapshot, read_log, write
+from gracl.links import Links
+from gracl.training import Snapshot
+
+MAY_CHANGE = {
+    "train.epochs",
+    "train.device",
+    "train.threads",
+    "train.extract_batch",
+    "train.memory",
+    "train.store",
+    "train.compile",
+}
+"""Settings that a continued run may change: how long and on what it runs, not what it computes."""
+MAY_CHANGE_SECTIONS = {"evaluate"}
+SAMPLED = 256
+"""Images whose pixels tell one data set from another; of all others the size of the file does."""
+
+
+def begin_or_continue(
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    images: ImageStore,
+    links: Links,
+    fingerprint: str,
+    classes: Labels | None,
+) -> Snapshot | None:
+    """Makes the folder of a new run, or checks that this one may be continued, and reads where.
+
+    Args:
+        folder, config, dataset, images, links: of the run.
+        fingerprint: of the images, see `fingerprint_of`.
+        classes: (N,) what a method that needs classes is told; None for all others, to which another
+            truth is the same run.
+
+    Raises:
+        RunError: the folder holds something else, a run of other images, other links or other classes.
+        ConfigError: it holds a run of other settings.
+    """
+    about = {
+        "name": dataset.name,
+        "root": str(dataset.root),
+        "layout": dataset.layout,
+        "images": len(images),
+        "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
+        "fingerprint": fingerprint,
+        "links": hashlib.sha256(links.must.tobytes() + b"|" + links.cannot.tobytes()).hexdigest(),
+        "classes": None if classes is None else hashlib.sha256(classes.tobytes()).hexdigest(),
+    }
+    if not begun(folder, config):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
+        write(folder / "config.yaml", config.to_yaml().encode())
+        write(folder / "data.json", json.dumps(about, indent=1).encode())
+        return None
+
+    known = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    if known["fingerprint"] != about["fingerprint"]:
+        raise RunError(
+            f"{folder} was begun with {known['images']} images of {known['root']}; now there are "
+            f"{about['images']} of {about['root']}, and they are not the same. Give another --out "
+            "to train on these"
+        )
+    if known.get("links", about["links"]) != about["links"]:  # runs of gracl 0.1 before links: none
+        raise RunError(
+            f"{folder} was begun with other links. Continue it with the file of --links that it began "
+            "with, or give another --out"
+        )
+    if known.get("classes", about["classes"]) != about["classes"]:  # runs before these were kept: none
+        raise RunError(
+            f"{folder} was begun with other identities of the same images, and the method "
+            f"{config.method.name} learns from them. Continue it with the table that it began with, or "
+            "give another --out"
+        )
+    return load_snapshot(folder / "checkpoint.safetensors")
+
+
+def begun(folder: Path, config: Config) -> bool:
+    """Whether a run of these settings was begun in a folder, and has learnt something.
+
+    Raises:
+        RunError: the folder holds something else.
+        ConfigError: it holds a run of other settings.
+    """
+    if (folder / "checkpoint.safetensors").is_file():
+        _require_same_settings(folder, Config.load(folder / "config.yaml"), config)
+        return True
+    # Nothing was learnt yet, so nothing ties the folder to its settings.
+    if not _may_begin_in(folder):
+        raise RunError(f"{folder} exists and is not a run. Give another --out, or an empty folder")
+    return False
+
+
+def _may_begin_in(folder: Path) -> bool:
+    """Whether a folder is empty, or holds just what a run leaves that has learnt nothing yet.
+
+    Other projects have a config.yaml too, so the name alone proves nothing.
+    """
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
+    if not names:
+        return True
+    if "config.yaml" not in names or not names <= {"config.yaml", "data.json", "log.jsonl"}:
+        return False
+    try:
+        Config.load(folder / "config.yaml")
+        about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return names == {"config.yaml"}
+    except (ConfigError, ValueError, OSError):
+        return False
+    return isinstance(about, dict) and "fingerprint" in about
+
+
+def _require_same_settings(folder: Path, old: Config, new: Config) -> None:
+    # A cosine ends at the last epoch, so another number of epochs is another rate at each step.
+    fixed = {"train.epochs"} if old.train.schedule == "cosine" else set()
+    changed = {
+        name: values
+        for name, values in differences(old, new).items()
+        if name not in MAY_CHANGE - fixed and name.split(".")[0] not in MAY_CHANGE_SECTIONS
+    }
+    if changed:
+        listed = ", ".join(f"{name} was {a}, is {b}" for name, (a, b) in changed.items())
+        raise ConfigError(
+            f"{folder} holds a run with other settings ({listed}). Continue it with its own, or give "
+            "another --out"
+        )
+
+
+def truncate_log(path: Path, epochs: int) -> None:
+    """Drops what was logged after the checkpoint: these epochs are run again."""
+    kept = [
+        line
+        for line in read_log(path)
+        if (line["event"] == "epoch" and line["epoch"] <= epochs)
+        or (line["event"] == "start" and epochs > 0)
+    ]
+    write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def fingerprint_of(root: Path, images: ImageStore) -> str:
+    """Tells other images from the same ones in another place, by names and by a sample of pixels."""
+    digest = hashlib.sha256()
+    for record in images.records:
+        relative = record.path.relative_to(root) if record.path.is_relative_to(root) else record.path
+        size = record.path.stat().st_size
+        digest.update(f"{relative.as_posix()}\n{record.box}\n{record.camera}\n{size}\n".encode())
+    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLED)).round().astype(np.int64)
+    digest.update(images.images[torch.from_numpy(rows)].numpy().tobytes())
+    return digest.hexdigest()
