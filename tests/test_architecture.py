@@ -42,7 +42,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("sections", "method_settings", "config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),
     ("files", "runs", "features", "embedding"),
-    ("profiling", "contenders", "comparison", "export"),
+    ("profiling", "contenders", "comparison", "export", "card", "repository", "hub"),
     ("terminal",),
     ("commands.",),
     ("cli",),

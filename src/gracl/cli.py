@@ -22,6 +22,7 @@ from gracl.commands.data import Check, Convert, Data, Draw, Split, check, conver
 from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
+from gracl.commands.hub import Hub, Pull, Push, Save, pull, push, save
 from gracl.commands.profile import Profile, profile
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
@@ -42,6 +43,9 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Convert: convert,
     Split: split,
     Draw: draw,
+    Save: save,
+    Push: push,
+    Pull: pull,
 }
 """What each command does."""
 
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_log()
     try:
         command = _parse(words)
-        if isinstance(command, Data):
+        if isinstance(command, Data | Hub):
             command = command.what
         if PROCESS is not None and not isinstance(command, Train):
             raise ConfigError(
@@ -106,6 +110,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Data, tyro.conf.subcommand("data")],
+        Annotated[Hub, tyro.conf.subcommand("hub")],
     ]
     return tyro.cli(
         commands,

@@ -68,6 +68,10 @@ class FingerprintError(GraclError, ValueError):
     """Features of different models were put together; their similarities would mean nothing."""
 
 
+class HubError(GraclError, RuntimeError):
+    """A model cannot be put on the Hugging Face hub."""
+
+
 class RunError(GraclError, RuntimeError):
     """A run's folder cannot be written, read or continued."""
 
