@@ -440,7 +440,7 @@ def test_the_python_of_the_page_runs(written, monkeypatch):
         ),
         (("runs/photos", "gone/m.onnx"), "gone/m.onnx cannot be written"),
         (("runs/photos", "m.pt", "--half", "--layout", "nhwc"), "--layout, --half: weights alone"),
-        (("runs/photo", "m.onnx"), "runs/photo is not a run"),
+        (("runs/photo", "m.onnx"), "runs/photo is no model: there is no such file or folder"),
     ],
 )
 def test_a_command_that_cannot_be_says_why_in_one_line(

@@ -5,6 +5,7 @@ A fact that is not known is called so. Nothing names a folder of the user's mach
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -17,6 +18,8 @@ from gracl.runs import MAY_CHANGE, Run
 
 UNKNOWN = "not known"
 NO_ORIGIN = Origin(UNKNOWN, None)
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+"""Of a data set; the hub refuses a card that lists others."""
 TASK = "image-feature-extraction"
 UNTOLD = MAY_CHANGE - {"train.epochs"} | {"evaluate.memory", "evaluate.every"}
 """Settings that are those of a machine; they change no result."""
@@ -129,7 +132,7 @@ def write_card(facts: Facts, said: Said) -> str:
         "## How it was trained",
         _training(facts),
         "## Scores",
-        _scores(facts),
+        _scores(facts, said),
         "## Licences",
         _licences(facts, said),
         "## Intended use, and limits",
@@ -170,7 +173,7 @@ def _front_matter(facts: Facts, said: Said) -> str:
         library_name="gracl",
         pipeline_tag=TASK,
         base_model=facts.origin.repository,
-        datasets=list(said.datasets) or None,
+        datasets=[name for name in said.datasets if HUB_NAME.fullmatch(name)] or None,
         tags=tags,
         # The hub wants a name where there are results, and only there.
         model_name=title_of(facts, said) if results else None,
@@ -185,10 +188,10 @@ def _results(facts: Facts, said: Said) -> list[Any]:
     run = facts.training
     if run is None:
         return []
-    name = ", ".join(said.datasets) or run.data
+    names = said.datasets or (run.data,)
     common: dict[str, Any] = {
-        "dataset_name": name,
-        "dataset_type": said.datasets[0] if said.datasets else run.data,
+        "dataset_name": ", ".join(names),
+        "dataset_type": re.sub(r"[^\w./-]+", "-", names[0]),
         "dataset_split": "test",
     }
     found = []
@@ -272,7 +275,7 @@ def _loading(facts: Facts) -> str:
 
 def _data(facts: Facts, said: Said) -> str:
     run = facts.training
-    names = ", ".join(_code(name) for name in said.datasets)
+    names = ", ".join(map(_code, said.datasets))
     if run is None:
         rows = [("data set", names or UNKNOWN), ("images", UNKNOWN)]
     else:
@@ -303,8 +306,8 @@ def _training(facts: Facts) -> str:
     source = f"the recipe `{recipe}`" if recipe else "gracl's defaults"
     train = run.config.train
     text = (
-        f"Method `{method}`, {reads}: {train.epochs} epochs of {train.steps} steps, seed {train.seed}. "
-        f"Ended {run.ended or UNKNOWN}. Versions: {versions or UNKNOWN}.\n\n"
+        f"Method `{method}`, {reads}. Epochs: {train.epochs}, of {train.steps} steps; seed "
+        f"{train.seed}. Ended {run.ended or UNKNOWN}. Versions: {versions or UNKNOWN}.\n\n"
     )
     if not changed:
         return f"{text}All settings are those of {source}."
@@ -329,7 +332,7 @@ def nearest_recipe(config: Config) -> tuple[str, dict[str, tuple[Any, Any]]]:
     return nearest, found[nearest]
 
 
-def _scores(facts: Facts) -> str:
+def _scores(facts: Facts, said: Said) -> str:
     run = facts.training
     if run is None:
         return f"Scores are {UNKNOWN}: only the model was at hand when this was written."
@@ -343,7 +346,7 @@ def _scores(facts: Facts) -> str:
         return f"Scores are {UNKNOWN}: the run knew no identities to score it by."
     text = _grid(("", "before training", "after"), rows)
     if "scores" in run.after:
-        text += f"\n\n{_protocol(run)}"
+        text += f"\n\n{_protocol(run, said)}"
     if "agreement" in run.after:
         text += "\n\nARI compares the clusters of the training images with their true identities."
     return (
@@ -359,9 +362,10 @@ def _score(side: dict[str, Any], key: str) -> str:
     return f"{_percent(scores[key]):.1f}{around}"
 
 
-def _protocol(run: Training) -> str:
+def _protocol(run: Training, said: Said) -> str:
     scores = run.after["scores"]
-    text = f"Protocol `{scores['protocol']}` on {_code(run.data)}: {scores['n_queries']:,} queries"
+    data = ", ".join(map(_code, said.datasets or (run.data,)))
+    text = f"Protocol `{scores['protocol']}` on {data}: {scores['n_queries']:,} queries"
     if scores["n_without_match"]:
         text += f", {scores['n_without_match']:,} more without a match left out"
     if scores.get("n_draws", 1) > 1:

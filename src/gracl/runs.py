@@ -76,6 +76,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a plain string will do
+
     @property
     def config(self) -> Config:
         """Its settings, resolved."""

@@ -90,6 +90,8 @@ class Embedder(nn.Module):
         super()._load_from_state_dict(tensors, prefix, *rest)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # a backbone is understood by its gradients, also where a caller has them off
 def build_embedder(
     backbone: str = "resnet50",
     *,

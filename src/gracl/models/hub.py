@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from gracl.errors import WeightsError
-from gracl.models.weights import first_line
 
 HUB = "hf-hub:"
 """What stands before the name of a repository of the hub."""
@@ -113,7 +112,8 @@ def explain(error: Exception, repository: str, name: str = "", revision: str | N
         return (
             "the hub does not let you. 'hf auth login' with a token that may do this, or give the token"
         )
-    return first_line(error)
+    # The second line of some says what the first complains of.
+    return " ".join(str(error).split("\n")[:2]).rstrip(".") or repr(error)
 
 
 def _at(revision: str | None) -> str:
