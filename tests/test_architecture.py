@@ -45,6 +45,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("gallery.",),
     ("profiling", "contenders", "comparison", "contest", "curves"),
     ("_export_graph", "_export_check", "export"),
+    ("card", "repository", "hub"),
     ("terminal",),
     ("commands.",),
     ("cli",),

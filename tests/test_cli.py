@@ -88,7 +88,10 @@ def test_incomplete_command_exits_with_2(words: tuple[str, ...]) -> None:
         (("demo", "--identities", "3"), "identities is 3; expected at least 8"),
         (("data", "draw", "new", "--cameras", "0"), "cameras is 0; expected 1 or more"),
         (("data", "draw", "."), "holds 1 entries"),
-        (("evaluate", "photos", "photos"), "photos is not a run: it has no config.yaml"),
+        (
+            ("evaluate", "photos", "photos"),
+            "photos is no model: it has no model.safetensors, which a run writes",
+        ),
     ],
 )
 def test_error_is_one_line_that_says_what_is_wrong(

@@ -177,6 +177,28 @@ def test_openvino_reads_the_file_and_gives_the_same(model, plain):
         np.testing.assert_allclose(found, features_of(model, pixels(batch)), atol=1e-4)
 
 
+def test_openvino_resizes_nearly_as_onnx_runtime_does(written):
+    """It computes in float32 what is meant in float64, as the page says."""
+    openvino = pytest.importorskip("openvino")
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(written / "crops.onnx"), "CPU", settings)
+    run = opened(written / "crops.onnx")
+    for n, size in ((1, (131, 257)), (2, (37, 23)), (7, (3, 500))):
+        images = pixels(n, size).permute(0, 2, 3, 1).contiguous().numpy()
+        np.testing.assert_allclose(compiled(images)[0], run(images), atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [(65, 33), (63, 31)])
+def test_a_size_that_no_stride_divides(size, tmp_path):
+    torch.manual_seed(0)
+    model = build_embedder("test_resnet", size=size)
+    calibrate(model, [pixels(8, size)])
+    run = opened(export_onnx(model, tmp_path / "m.onnx").path)
+    for batch in (1, 2, 7):
+        given = pixels(batch, size)
+        np.testing.assert_allclose(run(given.numpy()), features_of(model, given), atol=1e-5)
+
+
 def test_the_model_is_left_as_it_is(model, plain, program):
     assert model.training
     assert all(layer.training for layer in model.modules())
@@ -424,6 +446,8 @@ def test_the_python_of_the_page_runs(written, monkeypatch):
     found = names["appearance"](crops)
     assert found.shape == (3, 96)
     assert names["appearance"]([]).shape == (0, 96)
+    with pytest.raises(ValueError, match="a crop has no pixels"):
+        names["appearance"]([crops[0], crops[0][:0]])
     images = np.stack([rows_then_columns(Image.fromarray(crop)) for crop in crops])
     expected = features_of(names["model"], torch.from_numpy(images))
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -440,7 +464,7 @@ def test_the_python_of_the_page_runs(written, monkeypatch):
         ),
         (("runs/photos", "gone/m.onnx"), "gone/m.onnx cannot be written"),
         (("runs/photos", "m.pt", "--half", "--layout", "nhwc"), "--layout, --half: weights alone"),
-        (("runs/photo", "m.onnx"), "runs/photo is not a run"),
+        (("runs/photo", "m.onnx"), "runs/photo is no model: there is no such file or folder"),
     ],
 )
 def test_a_command_that_cannot_be_says_why_in_one_line(

@@ -54,6 +54,7 @@ _HOMES = {
     "fit": "gracl.training",
     "from_dataframe": "gracl.data.tables",
     "from_huggingface": "gracl.data.huggingface",
+    "from_pretrained": "gracl.hub",
     "grid": "gracl.contenders",
     "jaccard_distance": "gracl.jaccard",
     "join_features": "gracl.features",
@@ -62,12 +63,14 @@ _HOMES = {
     "load_model": "gracl.files",
     "open_store": "gracl.data.store",
     "paired_difference": "gracl.comparison",
+    "push_to_hub": "gracl.hub",
     "read_coco": "gracl.data.boxes",
     "read_comparison": "gracl.comparison",
     "read_features": "gracl.features",
     "read_links": "gracl.data.pairs",
     "read_megadetector": "gracl.data.boxes",
     "require_same_model": "gracl.features",
+    "save_pretrained": "gracl.repository",
     "split_by_burst": "gracl.data.splits",
     "split_by_date": "gracl.data.splits",
     "split_by_identity": "gracl.data.splits",
@@ -143,11 +146,14 @@ if TYPE_CHECKING:
     from gracl.files import load_model as load_model
     from gracl.gallery.entries import Where as Where
     from gracl.gallery.gallery import Gallery as Gallery
+    from gracl.hub import from_pretrained as from_pretrained
+    from gracl.hub import push_to_hub as push_to_hub
     from gracl.jaccard import jaccard_distance as jaccard_distance
     from gracl.links import Links as Links
     from gracl.methods.gracl import GRACL as GRACL
     from gracl.models.embedder import Embedder as Embedder
     from gracl.models.fingerprint import fingerprint as fingerprint
+    from gracl.repository import save_pretrained as save_pretrained
     from gracl.rerank import expand_queries as expand_queries
     from gracl.rerank import k_reciprocal as k_reciprocal
     from gracl.runs import Run as Run

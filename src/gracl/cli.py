@@ -16,13 +16,12 @@ from typing import Annotated, Any, Union
 import tyro
 from rich.text import Text
 
+from gracl.commands import data, gallery, hub
 from gracl.commands.cluster import Cluster, cluster
 from gracl.commands.compare import Ablate, Compare, ablate, compare
-from gracl.commands.data import Check, Convert, Data, Draw, Split, check, convert, draw, split
 from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
-from gracl.commands.gallery import Gallery, gallery
 from gracl.commands.profile import Profile, profile
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
@@ -38,14 +37,12 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Evaluate: evaluate,
     Embed: embed,
     Export: export,
-    Gallery: gallery,
     Profile: profile,
-    Check: check,
-    Convert: convert,
-    Split: split,
-    Draw: draw,
+    **data.ACTIONS,
+    **gallery.ACTIONS,
+    **hub.ACTIONS,
 }
-"""What each command does."""
+"""What each command does, those of groups among them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_log()
     try:
         command = _parse(words)
-        if isinstance(command, Data):
+        if isinstance(command, data.Data | gallery.Gallery | hub.Hub):
             command = command.what
         if PROCESS is not None and not isinstance(command, Train):
             raise ConfigError(
@@ -106,9 +103,10 @@ def _parse(words: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],
-        Annotated[Gallery, tyro.conf.subcommand("gallery")],
+        Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
-        Annotated[Data, tyro.conf.subcommand("data")],
+        Annotated[data.Data, tyro.conf.subcommand("data")],
+        Annotated[hub.Hub, tyro.conf.subcommand("hub")],
     ]
     return tyro.cli(
         commands,

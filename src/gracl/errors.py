@@ -76,6 +76,10 @@ class NoGallery(GalleryError):  # noqa: N818 - it is what was found
     """There is no gallery where one was to be opened."""
 
 
+class HubError(GraclError, RuntimeError):
+    """A model cannot be put on the Hugging Face hub."""
+
+
 class RunError(GraclError, RuntimeError):
     """A run's folder cannot be written, read or continued."""
 

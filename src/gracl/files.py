@@ -24,9 +24,17 @@ from gracl import distributed, training
 from gracl.clustering import Labels
 from gracl.config import Config, ModelConfig
 from gracl.data.records import Records
-from gracl.errors import RunError, WeightsError
+from gracl.errors import FingerprintError, GraclError, RunError, WeightsError
 from gracl.models.embedder import Embedder
+from gracl.models.fingerprint import fingerprint
+from gracl.models.hub import HUB, fetch
+from gracl.models.weights import first_line
 from gracl.training import Snapshot
+
+WEIGHTS = "model.safetensors"
+"""What a model's file is called in a folder."""
+DESCRIPTION = "config.json"
+"""What stands beside it where `gracl.save_pretrained` wrote it."""
 
 
 def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
@@ -37,16 +45,26 @@ def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
 
 
 def load_model(path: str | Path) -> Embedder:
-    """A model that `save_model` wrote, or that of a run's folder, on the CPU, in eval mode.
+    """A model that `save_model` wrote, on the CPU, in eval mode.
+
+    Args:
+        path: its file, the folder of a run or of `gracl.save_pretrained`, or "hf-hub:org/name" on the
+            Hugging Face hub (also "hf-hub:org/name@revision"; see `gracl.from_pretrained`).
 
     Raises:
         WeightsError: no such file, a run that is not finished, or a file that holds no model of gracl.
+        FingerprintError: the folder describes other weights than it holds.
 
     >>> model = load_model("runs/photos")                     # doctest: +SKIP
     >>> model = load_model("runs/photos/model.safetensors")   # doctest: +SKIP
     """
-    given = Path(path).expanduser()
-    path = given / "model.safetensors" if given.is_dir() else given
+    name = path.as_posix() if isinstance(path, Path) else path
+    if name.startswith(HUB):
+        repository, _, revision = name.removeprefix(HUB).partition("@")
+        given = fetch_model(repository, revision=revision or None)
+    else:
+        given = Path(path).expanduser()
+    path = given / WEIGHTS if given.is_dir() else given
     if not path.is_file():
         why = "there is no such file or folder"
         if given.is_dir():
@@ -60,10 +78,102 @@ def load_model(path: str | Path) -> Embedder:
             f"{path} holds weights but not the network they belong to; expected a model.safetensors "
             "of a run. A backbone's weights are given as model.weights"
         )
-    settings = {**json.loads(about["gracl"]), "weights": "none"}
-    model = training.build_model(Config().replace({"model": settings}).model)
+    try:
+        settings = {**json.loads(about["gracl"]), "weights": "none"}
+        model = rebuild(tensors, Config().replace({"model": settings}).model)
+    except (ValueError, TypeError, RuntimeError, GraclError) as error:
+        why = " ".join(str(error).split("\n")[:2])  # torch says what is wrong in its second line
+        raise WeightsError(
+            f"{path} cannot be made a model by this gracl: {why.rstrip('.')}. Take the file whole, "
+            "and a gracl as new as the one that wrote it"
+        ) from error
+    if given.is_dir() and (given / DESCRIPTION).is_file():
+        _require_described(given, model)
+    return model
+
+
+def rebuild(tensors: dict[str, Tensor], config: ModelConfig) -> Embedder:
+    """The model of these weights and settings, on the CPU, in eval mode; `weights` is not read."""
+    model = training.build_model(dataclasses.replace(config, weights="none"))
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def fetch_model(
+    repository: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Path:
+    """The folder in the hub's cache with a model and its description; see `gracl.models.hub.fetch`.
+
+    The description comes first, so that of what is no model of gracl nothing else is loaded.
+
+    Raises:
+        WeightsError: it cannot be had, or is no model of gracl.
+    """
+    there: dict[str, Any] = {
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "token": token,
+    }
+    folder = fetch(repository, DESCRIPTION, revision=revision, **there).parent
+    read_description(folder, called=f"{HUB}{repository}")
+    # By the commit: nobody may change the one while the other is on its way.
+    fetch(repository, WEIGHTS, revision=folder.name, **there)
+    return folder
+
+
+def read_description(folder: Path, *, called: str = "") -> dict[str, Any]:
+    """What `gracl.save_pretrained` wrote of a model into config.json, below "gracl".
+
+    Args:
+        folder: where it lies.
+        called: how errors call it; by its folder if not given.
+
+    Raises:
+        WeightsError: there is none, it is damaged, or another library's.
+    """
+    called = called or str(folder)
+    try:
+        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{called} has no {DESCRIPTION}, so it is not what gracl.save_pretrained writes. The "
+            "folder of a run is read by gracl.load_model"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{called}: {DESCRIPTION} is damaged ({first_line(error)}). Save the model or fetch it anew"
+        ) from error
+    about = found.get("gracl") if isinstance(found, dict) else None
+    if not isinstance(about, dict):
+        raise WeightsError(
+            f"{called} holds no model of gracl: its {DESCRIPTION} is another library's. A network of "
+            f"timm is given as --model.weights {HUB}ORGANISATION/NAME"
+        )
+    if not isinstance(about.get("fingerprint"), str):
+        raise WeightsError(
+            f"{called}: {DESCRIPTION} is damaged (it names no fingerprint). Save the model or fetch it "
+            "anew"
+        )
+    return about
+
+
+def _require_described(folder: Path, model: Embedder) -> None:
+    try:
+        told = read_description(folder)["fingerprint"]
+    except WeightsError:
+        return  # not ours or not whole; the weights say all that is needed
+    found = fingerprint(model)
+    if found != told:
+        raise FingerprintError(
+            f"{folder}: {WEIGHTS} holds the weights {found[:12]}, and {DESCRIPTION} describes "
+            f"{told[:12]}, so the two are not of one model. Save the model or fetch it anew; or give "
+            f"{WEIGHTS} itself, if you know whose it is"
+        )
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:

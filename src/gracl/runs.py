@@ -44,6 +44,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a plain string will do
+
     @property
     def config(self) -> Config:
         """Its settings, resolved."""
@@ -75,10 +78,15 @@ class Run:
         return load_model(self._existing("model.safetensors"))
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What it was trained on: name, root, layout and number of images, and what was left out."""
+        found: dict[str, Any] = json.loads(self._existing("data.json").read_text(encoding="utf-8"))
+        return found
+
+    @property
     def left_out(self) -> list[dict[str, str]]:
         """Path and reason of each image that could not be read."""
-        about = json.loads(self._existing("data.json").read_text(encoding="utf-8"))
-        found: list[dict[str, str]] = about["left_out"]
+        found: list[dict[str, str]] = self.data["left_out"]
         return found
 
     @property

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gracl.data.records import Dataset, Problem, Records
     from gracl.export import Exported
     from gracl.gallery.results import Found
+    from gracl.hub import Pushed
     from gracl.runs import Run
     from gracl.sweep import Sweep
     from gracl.training import Epoch
@@ -319,6 +320,18 @@ def print_exported(done: Exported) -> None:
     console.print(
         f"compared with the model, {batches} images at a time: features differ by "
         f"{done.difference:.1g} at most, least cosine {done.cosine:.6f}",
+        soft_wrap=True,
+    )
+
+
+def print_pushed(done: Pushed) -> None:
+    """What went to the hub, or would go there."""
+    seen = "private" if done.private else "public: everybody can see it"
+    went = "would be uploaded; nobody was asked" if done.commit is None else f"uploaded: {done.commit}"
+    for name, size in done.files.items():
+        console.print(f"{name}: {size:,} bytes", soft_wrap=True)
+    console.print(
+        f"{done.url} ({seen}, licence {done.license}, fingerprint {done.fingerprint[:12]}): {went}",
         soft_wrap=True,
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -170,3 +171,11 @@ def draw(command: Draw) -> None:
     except (ValueError, OSError) as error:
         raise DataError(str(error)) from error
     console.print(f"drawn into {folder}", soft_wrap=True)
+
+
+ACTIONS: dict[type, Callable[[Any], bool | None]] = {
+    Check: check,
+    Convert: convert,
+    Split: split,
+    Draw: draw,
+}

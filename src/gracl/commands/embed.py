@@ -20,7 +20,7 @@ class Embed:
     """Write the features of images, by a run's model, as one table."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """A run's folder, or a model.safetensors."""
+    """A run's folder, a model.safetensors, or hf-hub:ORG/NAME."""
     data: Annotated[
         tyro.conf.Positional[Path],
         tyro.conf.arg(metavar="IMAGES", help="As DATA of 'gracl train', or the file of one image."),

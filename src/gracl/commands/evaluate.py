@@ -31,7 +31,7 @@ class Evaluate:
     """Score a run's model on a data set."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """A run's folder."""
+    """A run's folder, a model.safetensors, or hf-hub:ORG/NAME."""
     data: Images
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
     open_set: bool = False
@@ -52,14 +52,14 @@ class Evaluate:
 def evaluate(command: Evaluate) -> None:
     """Score a run's model."""
     from gracl.evaluation import evaluate as score
-    from gracl.runs import Run
+    from gracl.files import load_model
     from gracl.training import choose_device, use_threads
 
     if not command.open_set and (command.threshold, command.answers) != (None, None):
         raise ConfigError("--threshold and --answers belong to --open-set; give that too")
     dataset = load(command)
     use_threads(command.threads)
-    model = Run(command.run).model.to(choose_device(command.device))
+    model = load_model(command.run).to(choose_device(command.device))
     if command.open_set:
         _evaluate_open_set(command, model, dataset)
         return

@@ -17,7 +17,7 @@ class Export:
     """Write a run's model as one file for other programs, checked against the model."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """A run's folder."""
+    """A run's folder, a model.safetensors, or hf-hub:ORG/NAME."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The file to write: .onnx, .pt2 (a torch program) or .pt (the backbone's weights for timm)."""
     format: Literal["onnx", "program", "torch"] | None = None
@@ -35,7 +35,7 @@ class Export:
 def export(command: Export) -> None:
     """Write a run's model for other programs."""
     from gracl import export as exporting
-    from gracl.runs import Run
+    from gracl.files import load_model
 
     kind = exporting.format_of(command.out, command.format)
     choices: dict[str, Any] = {
@@ -46,8 +46,8 @@ def export(command: Export) -> None:
         given = [f"--{name}" for name, value in choices.items() if value not in (False, "nchw")]
         if given:
             raise ConfigError(f"{', '.join(given)}: weights alone have no graph; leave it out")
-        done = exporting.export_weights(Run(command.run).model, command.out)
+        done = exporting.export_weights(load_model(command.run), command.out)
     else:
         write = exporting.export_onnx if kind == "onnx" else exporting.export_program
-        done = write(Run(command.run).model, command.out, **choices)
+        done = write(load_model(command.run), command.out, **choices)
     print_exported(done)

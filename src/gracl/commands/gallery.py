@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gracl.gallery.gallery import Gallery as OpenGallery
     from gracl.gallery.results import Added, Found, Threshold
 
+HITS = ("query", "answer", "rank", "similarity", "id", "identity", "camera", "site", "time", "path")
+"""Columns of the table of hits."""
 Place = Annotated[
     tyro.conf.Positional[str],
     tyro.conf.arg(
@@ -201,11 +203,6 @@ class Gallery:
     ]
 
 
-def gallery(command: Gallery) -> None:
-    """Do what was asked for."""
-    ACTIONS[type(command.what)](command.what)
-
-
 def build(command: Build) -> None:
     """Make a gallery, or go on with one."""
     from gracl.errors import NoGallery
@@ -333,19 +330,6 @@ def forget(command: Forget) -> None:
 
 # -- the parts ------------------------------------------------------------------------------------
 
-ACTIONS: dict[type, Callable[[Any], object]] = {
-    Build: build,
-    Add: add,
-    Enrol: enrol,
-    List: list_entries,
-    Search: search,
-    Name: name,
-    Remove: remove,
-    Forget: forget,
-}
-HITS = ("query", "answer", "rank", "similarity", "id", "identity", "camera", "site", "time", "path")
-"""Columns of the table of hits."""
-
 
 def _opened(command: Add | Enrol | List | Search | Name | Remove | Forget) -> OpenGallery:
     from gracl.gallery.gallery import Gallery as Galleries
@@ -444,3 +428,15 @@ def _write_hits(path: Path, found: Sequence[Found]) -> None:
                 facts = (entry.identity, entry.camera, entry.site, entry.time, entry.path)
                 head = (one.query.path, one.identity, rank, f"{hit.similarity:.4f}", entry.id)
                 rows.writerow([*head, *facts])
+
+
+ACTIONS: dict[type, Callable[[Any], bool | None]] = {
+    Build: build,
+    Add: add,
+    Enrol: enrol,
+    List: list_entries,
+    Search: search,
+    Name: name,
+    Remove: remove,
+    Forget: forget,
+}

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gracl.models import backbones
+from gracl.models.hub import HUB
 from gracl.models.pooling import MAPS, Layout, build_pooling
 from gracl.models.weights import load_into, read_hub, read_weights
 
 Pooling = Literal["auto", "gem", "average", "cls"]
-HUB = "hf-hub:"
 
 
 class Embedder(nn.Module):
@@ -42,6 +42,8 @@ class Embedder(nn.Module):
         mean: tuple[float, ...] = (0.485, 0.456, 0.406),
         std: tuple[float, ...] = (0.229, 0.224, 0.225),
         backbone_name: str = "",
+        pooling_name: str = "",
+        last_stride: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -56,6 +58,10 @@ class Embedder(nn.Module):
         """D."""
         self.backbone_name = backbone_name
         """What the backbone is called, as given to `build_embedder`; "" where nobody said."""
+        self.pooling_name = pooling_name
+        """What `auto` came to: "gem", "average" or "cls"; "" where nobody said."""
+        self.last_stride = last_stride
+        """As given to `build_embedder`."""
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
 
@@ -84,6 +90,8 @@ class Embedder(nn.Module):
         super()._load_from_state_dict(tensors, prefix, *rest)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # a backbone is understood by its gradients, also where a caller has them off
 def build_embedder(
     backbone: str = "resnet50",
     *,
@@ -135,6 +143,8 @@ def build_embedder(
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
         backbone_name=backbone,
+        pooling_name=chosen,
+        last_stride=last_stride,
     )
 
 
