@@ -33,6 +33,7 @@ from gracl.errors import ConfigError, DataError, FingerprintError, ShapeError
 from gracl.files import write
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
+from gracl.models.fingerprint import require_same_model as require_same_model
 
 SIDES = ("x", "y", "w", "h")
 MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
@@ -102,29 +103,6 @@ def join_features(first: Features, *others: Features) -> Features:
         records=Records(tuple(record for part in several for record in part.records)),
         left_out=tuple(problem for part in several for problem in part.left_out),
     )
-
-
-def require_same_model(a: Features | Embedder, b: Features | Embedder) -> None:
-    """Refuses to compare features of different models: their similarities would mean nothing.
-
-    Raises:
-        FingerprintError: other weights, or images of another size.
-
-    >>> from gracl.models.embedder import build_embedder
-    >>> model = build_embedder("test_resnet", size=(64, 32))
-    >>> require_same_model(no_features(model), model)
-    """
-    a, b = (no_features(side) if isinstance(side, Embedder) else side for side in (a, b))
-    if (a.fingerprint, a.size) != (b.fingerprint, b.size):
-        raise FingerprintError(
-            f"these are features of different models: {_model(a)} and {_model(b)}. They cannot be "
-            "compared; embed the images of one anew with the model of the other"
-        )
-
-
-def _model(found: Features) -> str:
-    height, width = found.size
-    return f"{found.fingerprint} ({found.backbone or 'unknown backbone'}, {height} x {width})"
 
 
 # -- files ----------------------------------------------------------------------------------------
