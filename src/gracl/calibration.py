@@ -157,7 +157,7 @@ def calibrate(
     ('identities', 40, 1.0)
     """
     _require_words(rate, rate_per, evidence)
-    kind = _strongest(found.records, pairs, labels) if evidence == "auto" else evidence
+    kind = strongest(found.records, pairs) if evidence == "auto" else evidence
     shown = _gather(kind, found, rate, rate_per, pairs, labels, protocol, seed)
     impostors = shown.impostors
     if rate_per == "search":
@@ -167,7 +167,7 @@ def calibrate(
                 "images of known identity, or --rate-per comparison"
             )
         impostors = shown.searches.strangers
-    threshold, achieved = threshold_at(impostors, rate)
+    threshold, achieved = threshold_at(impostors, rate, unit=shown.unit)
     searches = shown.searches
     calibration = Calibration(
         threshold=threshold.value,
@@ -192,6 +192,19 @@ def calibrate(
     return replace(calibration, notes=(*_warnings(calibration, achieved), *shown.notes))
 
 
+def strongest(records: Records, pairs: Links | None = None) -> Kind:
+    """The strongest evidence that there is; "clusters" where nothing shows who is who.
+
+    >>> strongest(Records(), Links())
+    'pairs'
+    """
+    if pairs is not None:
+        return "pairs"
+    if len({*records.values("identity")} - {None}) > 1:
+        return "identities"
+    return "tracklets" if evidence.has_tracklets(records) else "clusters"
+
+
 def _require_words(rate: float, rate_per: str, evidence: str) -> None:
     if not 0 < rate < 1:
         raise ConfigError(f"rate is {rate:g}; expected a share in (0, 1), such as 0.01")
@@ -201,23 +214,6 @@ def _require_words(rate: float, rate_per: str, evidence: str) -> None:
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(known)}")
-
-
-def _strongest(records: Records, pairs: Links | None, labels: Labels | None) -> Kind:
-    """The strongest evidence that there is."""
-    if pairs is not None:
-        return "pairs"
-    if len({*records.values("identity")} - {None}) > 1:
-        return "identities"
-    if evidence.has_tracklets(records):
-        return "tracklets"
-    if labels is not None:
-        return "clusters"
-    raise EvaluationError(
-        "nothing shows who is who: no judged pairs, no two identities, no picture with boxes of two "
-        "sequences. Give one of these, or take the clusters for it: --evidence clusters on the command "
-        "line, labels=gracl.cluster(...) in Python"
-    )
 
 
 def _gather(
@@ -243,7 +239,9 @@ def _gather(
         return evidence.from_tracklets(features, records)
     if labels is None:
         raise EvaluationError(
-            "evidence is 'clusters' and there are no labels; give labels=gracl.cluster(...)"
+            "nothing shows who is who: there are no judged pairs, no two identities, no picture with "
+            "boxes of two sequences, no labels. Give one of these; labels=gracl.cluster(...) takes "
+            "clusters for it, as --evidence clusters does"
         )
     return evidence.from_clusters(features, records, labels, rate=rate, seed=seed)
 

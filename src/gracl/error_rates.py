@@ -158,12 +158,19 @@ def rate_at(found: Comparisons, threshold: float) -> Rate:
     return _rate_of(found, count)
 
 
-def threshold_at(found: Comparisons, rate: float) -> tuple[Threshold, Rate]:
+def threshold_at(
+    found: Comparisons, rate: float, *, unit: str = "individuals"
+) -> tuple[Threshold, Rate]:
     """The lowest threshold that no more than a share of impostors reach, and the share that do.
 
     It lies midway between the last impostor that is let in and the first that is not, so that rounding
     decides nothing. Its interval ends where the ends of the rate's interval would put it (Woodruff,
     "Confidence Intervals for Medians and Other Position Measures", JASA 1952).
+
+    Args:
+        found: impostors.
+        rate: the share, in (0, 1).
+        unit: what units are called in errors.
 
     Raises:
         ConfigError: a rate outside (0, 1).
@@ -181,7 +188,7 @@ def threshold_at(found: Comparisons, rate: float) -> tuple[Threshold, Rate]:
     if not found.n:
         raise EvaluationError("there is no impostor comparison; expected images of two individuals")
     if not _is_shown(found, rate):
-        raise EvaluationError(_not_shown(found, rate))
+        raise EvaluationError(_not_shown(found, rate, unit))
     value = _lowest(found, rate)
     achieved = _rate_of(found, found.reaching(value))
     low, high = _lowest(found, achieved.high), _lowest(found, achieved.low)
@@ -235,8 +242,8 @@ def _rate_of(found: Comparisons, count: int) -> Rate:
 def _effective(found: Comparisons, count: int) -> tuple[float, float]:
     """Independent comparisons that would tell as much of the rate, and degrees of freedom.
 
-    Where there are no errors, or nothing but errors, it cannot be seen how they hang together: then only
-    comparisons that share no unit count, as if all that do were one.
+    Where there are no errors, or nothing but errors, it cannot be seen how they hang together: then
+    only comparisons that share no unit count, as if all that do were one.
     """
     value = count / found.n
     units = found.n_units
@@ -277,22 +284,22 @@ def _wilson(value: float, n: float, quantile: float) -> tuple[float, float]:
 
 
 def _is_shown(found: Comparisons, rate: float) -> bool:
-    count = math.floor(rate * found.n + 1e-9)
-    if count < RULE_OF_THREE or count >= found.n:
+    """Whether a rate would lead to expect three independent errors."""
+    allowed = math.floor(rate * found.n + 1e-9)
+    if allowed < RULE_OF_THREE or allowed >= found.n:
         return False
-    effective, _ = _effective(found, min(count, len(found.similarities)))
+    # Fewer than are allowed reach the threshold where they tie.
+    effective, _ = _effective(found, found.reaching(_lowest(found, rate)))
     return effective * rate >= RULE_OF_THREE
 
 
-def _not_shown(found: Comparisons, rate: float) -> str:
+def _not_shown(found: Comparisons, rate: float, unit: str) -> str:
     least = least_rate(found)
-    can = "no rate at all" if least is None else f"{least:g} at the least"
-    remedy = "Bring more individuals"
+    can = "no rate at all;" if least is None else f"{least:g} at the least: type --rate {least:g}, or"
     return (
-        f"a rate of {rate:g} is not supported by {found.n} impostor comparisons of {found.n_units} "
-        f"individuals, tracklets or images: they must hold three false matches that have nothing in "
-        f"common (rule of three). So many can show {can}. {remedy}"
-        f"{'' if least is None else f', or type --rate {least:g}'}"
+        f"a rate of {rate:g} is not supported by {found.n} trials with strangers that {found.n_units} "
+        f"{unit} make: they would have to hold three false matches with nothing in common (rule of "
+        f"three). So many can show {can} bring more {unit}"
     )
 
 

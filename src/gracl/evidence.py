@@ -264,8 +264,8 @@ def from_clusters(
     n_clusters = len(np.unique(labels[labels >= 0]))
     if n_clusters < 2:
         raise EvaluationError(
-            f"the images form {n_clusters} clusters, and impostors need two. Try 'gracl cluster RUN DATA "
-            "--sweep', or give other evidence: pairs, identities or tracklets"
+            f"the images form {n_clusters} clusters, and impostors need two. Try 'gracl cluster RUN "
+            "DATA --sweep', or give other evidence: pairs, identities or tracklets"
         )
     found = from_identities(features, taken, rate=rate, seed=seed)
     share = float((labels < 0).mean())

@@ -33,7 +33,7 @@ class Calibrate:
     pairs: Path | None = None
     """A CSV (first, second, same) of judged image pairs, same being 1 or 0."""
     evidence: Literal["auto", "pairs", "identities", "tracklets", "clusters"] = "auto"
-    """What shows who is who; the first of these that there is."""
+    """What shows who is who; auto is the first of these that there is."""
     part: Literal["auto", "train", "gallery"] = "auto"
     """Which images; those of the gallery where there is one. Queries are never looked at."""
     protocol: str = "auto"
@@ -78,13 +78,16 @@ def calibrate(command: Calibrate) -> None:
     judged = None
     if command.pairs is not None:
         judged = read_pairs(command.pairs, found.records, root=dataset.root)
+    kind = command.evidence
+    if kind == "auto":
+        kind = calibration.strongest(found.records, judged)
     done = calibration.calibrate(
         found,
         rate=command.rate,
         rate_per=command.rate_per,
-        evidence=command.evidence,
+        evidence=kind,
         pairs=judged,
-        labels=_labels(command, found) if command.evidence == "clusters" else None,
+        labels=_labels(command, found) if kind == "clusters" else None,
         protocol=command.protocol,
         seed=command.seed,
     )
@@ -125,8 +128,8 @@ def _part(command: Calibrate, dataset: Dataset) -> Records:
     images = dataset.gallery if part == "gallery" else dataset.train
     if not len(images):
         raise DataError(
-            f"{dataset.name} has no images in its part '{part}'; it has {len(dataset.train)} to train on, "
-            f"and {len(dataset.gallery)} in its gallery. Give another --part"
+            f"{dataset.name} has no images in its part '{part}'; it has {len(dataset.train)} to train "
+            f"on, and {len(dataset.gallery)} in its gallery. Give another --part"
         )
     return images
 
@@ -158,6 +161,6 @@ def _trained_on(run: Path, records: Records) -> tuple[str, ...]:
     if not n:
         return ()
     return (
-        f"the model was trained on {n} of these {len(records)} images, and tells them apart better than "
-        "others: strangers that it has not seen reach the threshold more often than said here",
+        f"the model was trained on {n} of these {len(records)} images, so it tells them apart better "
+        "than others: strangers that it has not seen may reach the threshold more often than said here",
     )

@@ -38,7 +38,7 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
 def read_pairs(table: str | Path, records: Records, *, root: str | Path = ".") -> Links:
     """Judged pairs from a CSV with the columns `first`, `second` and `same` (1 or 0).
 
-    Pairs are for measuring, links for clustering; a table of links, with the column `link`, is taken too.
+    Pairs are for measuring, links for clustering; a table of links (column `link`) is taken too.
 
     Args:
         table, records, root: see `read_links`.
