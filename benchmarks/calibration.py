@@ -12,8 +12,9 @@ thresholds are chosen
 Then the false match rate, the rate of false answers and the true match rate are counted on other
 individuals again. Of drawn people these are 100 further ones of the same world; of cows, those of the
 test part (where thresholds come from unseen cows, one half of these is asked, the other gives them).
-Searches are made in a gallery of as many images as the threshold was chosen in, as far as there are so
-many. The open-set scores are of the test part, half of whose individuals are taken out of the gallery.
+Searches are made in ten galleries, drawn, of as many images as the threshold was chosen in, as far as
+there are so many; the mean counts. The open-set scores are of the test part, half of whose individuals
+are taken out of the gallery.
 
 The truth is a sample too, of few cows above all: its own interval is given beside it.
 """
@@ -24,6 +25,7 @@ import argparse
 import dataclasses
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,9 @@ import trials
 from gracl import evidence, metrics, openset, training
 from gracl.config import Config
 from gracl.data import protocols
-from gracl.data.records import Box, Dataset, Records
+from gracl.data.records import Box, Dataset, Record, Records
 from gracl.data.synthetic import draw_people
-from gracl.error_rates import Rate, list_comparisons, rate_at, threshold_at
+from gracl.error_rates import Rate, rate_at
 from gracl.errors import EvaluationError
 from gracl.features import Features
 from gracl.files import load_model, save_model
@@ -47,6 +49,8 @@ from measuring import save, spread
 SEEDS = (0, 1, 2)
 ASKED = (("comparison", 0.01), ("comparison", 0.001), ("search", 0.1), ("search", 0.01))
 FURTHER = 100
+GALLERIES = 10
+"""Drawn from the individuals that are asked, for a rate per search."""
 TOGETHER = 3
 """People who walk by a camera at one time."""
 
@@ -121,32 +125,42 @@ def kept_word(
         made = gracl.calibrate(found, rate=rate, rate_per=rate_per, **told)
     except EvaluationError as error:
         return {"refused": str(error)}
-    if rate_per == "search":  # its rate belongs to a number of images
-        truth = about_as_many(truth, made.gallery)
-    seen = evidence.from_identities(truth.features, truth.records, rate=0.02)
-    assert seen.searches is not None
-    assert seen.genuine is not None
+    # A rate per search belongs to a number of images, and the truth to many galleries of so many.
+    draws = GALLERIES if rate_per == "search" else 1
+    size = made.gallery if rate_per == "search" else len(truth)
+    asked = [about_as_many(truth, size, draw) for draw in range(draws)]
+    seen = [evidence.from_identities(part.features, part.records, rate=0.02) for part in asked]
+    strangers = [rate_at(part.searches.strangers, made.threshold) for part in seen if part.searches]
+    matches = [rate_at(part.genuine, made.threshold) for part in seen if part.genuine]
     stated = made.false_matches if rate_per == "comparison" else made.false_answers
-    came = seen.impostors if rate_per == "comparison" else seen.searches.strangers
-    happened = rate_at(came, made.threshold)
+    happened = strangers
+    if rate_per == "comparison":
+        happened = [rate_at(part.impostors, made.threshold) for part in seen]
+    came = mean_of(happened)
     assert stated is not None
     return {
         "threshold": round(made.threshold, 4),
         "threshold_interval": [round(value, 4) for value in made.threshold_interval],
         "stated": plain(stated),
-        "happened": plain(happened),
-        "interval_held_it": bool(stated.low <= happened.value <= stated.high),
-        "intervals_meet": bool(stated.low <= happened.high and happened.low <= stated.high),
+        "happened": came,
+        "interval_held_it": bool(stated.low <= came["value"] <= stated.high),
+        "intervals_meet": bool(stated.low <= came["high"] and came["low"] <= stated.high),
         "true_matches_stated": plain(made.true_matches) if made.true_matches else None,
-        "true_matches": plain(rate_at(seen.genuine, made.threshold)),
-        "false_answers": plain(rate_at(seen.searches.strangers, made.threshold)),
-        "gallery": [made.gallery, len(truth)],
+        "true_matches": mean_of(matches),
+        "false_answers": mean_of(strangers),
+        "gallery": [made.gallery, len(asked[0])],
         "n_units": made.n_units,
     }
 
 
 def plain(rate: Rate) -> dict[str, float]:
     return {"value": round(rate.value, 5), "low": round(rate.low, 5), "high": round(rate.high, 5)}
+
+
+def mean_of(rates: list[Rate]) -> dict[str, float]:
+    """The mean rate, and the means of the intervals' ends."""
+    ends = [plain(rate) for rate in rates]
+    return {key: round(sum(one[key] for one in ends) / len(ends), 5) for key in ends[0]}
 
 
 def open_set(test: Features, dataset: Dataset, thresholds: dict[str, float]) -> dict[str, Any]:
@@ -218,15 +232,19 @@ def rows_of(found: Features, identities: list[Any]) -> Features:
     return dataclasses.replace(found, features=found.features[rows], records=found.records.take(rows))
 
 
-def about_as_many(found: Features, images: int) -> Features:
-    """Whole individuals, until there are so many images."""
-    taken: list[Any] = []
+def about_as_many(found: Features, images: int, draw: int) -> Features:
+    """Whole individuals, drawn, until there are so many images."""
     names = found.records.values("identity")
-    for name in dict.fromkeys(names):
-        if sum(other in taken for other in names) >= images:
+    counts = Counter(names)
+    order = np.random.default_rng(draw).permutation(len(counts))
+    taken: set[Any] = set()
+    left = images
+    for name in (sorted(counts, key=str)[at] for at in order):
+        if left <= 0:
             break
-        taken.append(name)
-    return rows_of(found, taken)
+        taken.add(name)
+        left -= counts[name]
+    return rows_of(found, sorted(taken, key=str))
 
 
 def walked_by(found: Features) -> Features:
@@ -251,40 +269,58 @@ def walked_by(found: Features) -> Features:
 
 # -- simulated ------------------------------------------------------------------------------------
 
-SIMULATED = ((20, 4, 0.01), (50, 4, 0.01), (50, 4, 0.001), (200, 2, 0.001))
-"""(individuals, images of each, rate)"""
+SIMULATED: tuple[tuple[int, int, Any, float], ...] = (
+    (20, 4, "comparison", 0.01),
+    (50, 4, "comparison", 0.01),
+    (50, 4, "comparison", 0.001),
+    (200, 2, "comparison", 0.001),
+    (40, 8, "search", 0.1),
+    (100, 4, "search", 0.02),
+)
+"""(individuals, images of each, what of, rate)"""
 DIMENSIONS, NOISE, DRAWS, POPULATION = 12, 0.6, 300, 5000
 
 
-def people_of(random: np.random.Generator, individuals: int, images: int) -> Any:
+def crowd(seed: int, individuals: int, images: int) -> Features:
+    """Features of individuals around centres of their own."""
+    random = np.random.default_rng(seed)
     centres = np.repeat(random.normal(size=(individuals, DIMENSIONS)), images, axis=0)
-    rows = centres + NOISE * random.normal(size=centres.shape)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = torch.tensor(centres + NOISE * random.normal(size=centres.shape), dtype=torch.float32)
+    names = range(len(rows))
+    records = tuple(Record(Path(f"{n}"), identity=f"{n // images:06}") for n in names)
+    rows = torch.nn.functional.normalize(rows)
+    return Features(rows, Records(records), fingerprint="", backbone="", size=(1, 1), version="")
 
 
-def simulate(individuals: int, images: int, rate: float) -> dict[str, Any]:
+def everyone(individuals: int, images: int, rate_per: str) -> Any:
+    """What strangers of the population reach, rising: in pairs, or in searches of such galleries."""
+    if rate_per == "comparison":
+        rows = crowd(10**6, POPULATION, 1).features
+        return np.sort((rows @ rows.T).numpy()[np.triu_indices(POPULATION, 1)])
+    found = (crowd(10**6 + draw, individuals, images) for draw in range(DRAWS))
+    searches = (evidence.from_identities(one.features, one.records).searches for one in found)
+    return np.sort(np.concatenate([s.strangers.similarities for s in searches if s is not None]))
+
+
+def simulate(individuals: int, images: int, rate_per: Any, rate: float) -> dict[str, Any]:
     """How often the interval held the population's rate at the threshold that was chosen."""
-    everyone = people_of(np.random.default_rng(10**6), POPULATION, 1)
-    all_pairs = np.sort((everyone @ everyone.T)[np.triu_indices(POPULATION, 1)])
+    population = everyone(individuals, images, rate_per)
     held = refused = above = 0
-    units = np.repeat(np.arange(individuals), images)
-    first, second = np.triu_indices(len(units), 1)
-    first, second = (side[units[first] != units[second]] for side in (first, second))
     for draw in range(DRAWS):
-        rows = people_of(np.random.default_rng(draw), individuals, images)
-        values = np.einsum("nd,nd->n", rows[first], rows[second])
         try:
-            found = list_comparisons(values, units[first], units[second], individuals)
-            threshold, achieved = threshold_at(found, rate)
+            made = gracl.calibrate(crowd(draw, individuals, images), rate=rate, rate_per=rate_per)
         except EvaluationError:
             refused += 1
             continue
-        true = 1 - np.searchsorted(all_pairs, threshold.value) / len(all_pairs)
-        held += bool(achieved.low <= true <= achieved.high)
-        above += bool(true > achieved.high)
+        stated = made.false_matches if rate_per == "comparison" else made.false_answers
+        assert stated is not None
+        true = 1 - np.searchsorted(population, made.threshold) / len(population)
+        held += bool(stated.low <= true <= stated.high)
+        above += bool(true > stated.high)
     return {
         "individuals": individuals,
         "images_each": images,
+        "rate_per": rate_per,
         "rate": rate,
         "draws": DRAWS,
         "refused": refused,
@@ -308,7 +344,13 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
                 for name in ("happened", "true_matches", "false_answers")
                 if good
             },
+            **(
+                {"true_matches_stated": spread([c["true_matches_stated"]["value"] for c in good])}
+                if good
+                else {}
+            ),
             "interval_held_it": sum(line["interval_held_it"] for line in good),
+            "intervals_meet": sum(line["intervals_meet"] for line in good),
         }
     for key in dict.fromkeys(key for line in lines for key in line["open_set"]["scores"]):
         good = [line["open_set"]["scores"][key] for line in lines if key in line["open_set"]["scores"]]

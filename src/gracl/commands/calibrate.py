@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -31,11 +32,11 @@ class Calibrate:
     rate_per: Literal["comparison", "search"] = "comparison"
     """Whether of pairs of images, or of searches among all images; see docs/calibrate.md."""
     pairs: Path | None = None
-    """A CSV (first, second, same) of judged image pairs, same being 1 or 0."""
+    """A CSV (first, second, same) of judged image pairs from all of DATA, same being 1 or 0."""
     evidence: Literal["auto", "pairs", "identities", "tracklets", "clusters"] = "auto"
     """What shows who is who; auto is the first of these that there is."""
     part: Literal["auto", "train", "gallery"] = "auto"
-    """Which images; those of the gallery where there is one. Queries are never looked at."""
+    """Which images; auto is the gallery where there is one. Queries are not looked at."""
     protocol: str = "auto"
     """What a genuine pair must differ in: cross-camera, date, sequence or any."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
@@ -66,7 +67,7 @@ def calibrate(command: Calibrate) -> None:
     use_threads(command.threads)
     model = load_model(command.run)
     dataset = load(command)
-    images = _part(command, dataset)
+    images = _images(command, dataset)
     with Bars() as bars:
         found = embedding.embed(
             model,
@@ -110,6 +111,10 @@ def _require_sound(command: Calibrate) -> None:
         raise ConfigError(f"--rate is {command.rate:g}; expected a share in (0, 1), such as 0.01")
     if command.pairs is not None and command.evidence not in ("auto", "pairs"):
         raise ConfigError(f"--pairs is given, and --evidence {command.evidence} does not read it")
+    if command.pairs is not None and command.part != "auto":
+        raise ConfigError(
+            f"--pairs names its images, so --part {command.part} is not read; leave it out"
+        )
     if command.evidence == "pairs" and command.pairs is None:
         raise ConfigError("--evidence pairs needs a table of them; give --pairs FILE")
     if command.protocol != "auto":
@@ -120,8 +125,18 @@ def _require_sound(command: Calibrate) -> None:
             )
 
 
-def _part(command: Calibrate, dataset: Dataset) -> Records:
-    """The images to calibrate on: the gallery's were not trained on, and are not the queries."""
+def _images(command: Calibrate, dataset: Dataset) -> Records:
+    """The images that are judged; else the gallery, which is new to the model and no query."""
+    import numpy as np
+
+    from gracl.data.pairs import read_pairs
+    from gracl.data.records import Records
+
+    if command.pairs is not None:
+        known = (*dataset.train, *dataset.query, *dataset.gallery)
+        images = Records(tuple(dict.fromkeys(known)))
+        judged = read_pairs(command.pairs, images, root=dataset.root)
+        return images.take(np.unique(np.concatenate([judged.must, judged.cannot])))
     part = command.part
     if part == "auto":
         part = "gallery" if len(dataset.gallery) else "train"
@@ -143,7 +158,7 @@ def _labels(command: Calibrate, found: Features) -> Labels:
         raise ConfigError("--evidence clusters clusters as the run did; give its folder as RUN")
     config = Run(command.run).config
     records = found.records.unlabelled()
-    links = known_links(records, config.data, root=Path())
+    links = known_links(records, config.data, table=None, root=Path())
     training.forecast_labels(len(found), found.dim, config).announce()
     known = training.known_of(records, config, links=links)
     labels, _ = training.build_method(config.method, known).label(found.features)
@@ -156,8 +171,8 @@ def _trained_on(run: Path, records: Records) -> tuple[str, ...]:
 
     if not (run / "labels.csv").is_file():
         return ()
-    trained = {path for path, _ in Run(run).labels}
-    n = sum(str(record.path.absolute()) in trained for record in records)
+    trained = {os.path.realpath(path) for path, _ in Run(run).labels}
+    n = sum(os.path.realpath(record.path) in trained for record in records)
     if not n:
         return ()
     return (
