@@ -217,7 +217,7 @@ def further(seed: int, places: trials.Places, model: Any) -> Features:
     folder = Path(places.worlds) / f"drawn-{seed}-further"
     if not (folder / "metadata.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        people = {**trials.PEOPLE, "test_identities": trials.PEOPLE["test_identities"] + FURTHER}
+        people: Any = {**trials.PEOPLE, "test_identities": trials.PEOPLE["test_identities"] + FURTHER}
         world: Any = trials.WORLDS["drawn"]
         draw_people(folder, **people, **world, seed=trials.FIRST_WORLD + seed)
     known = {*trials.dataset_of("drawn", seed, places).train.values("identity")}
