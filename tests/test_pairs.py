@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from conftest import save_image
-from gracl.data.pairs import links_of, read_links
+from gracl.data.pairs import links_of, read_links, read_pairs
 from gracl.data.records import Box, Record, Records
 from gracl.errors import DataError
 
@@ -76,3 +76,34 @@ def test_a_file_is_the_same_file_by_another_way(tmp_path):
     table = tmp_path / "links.csv"
     table.write_text(f"first,second,link\n{tmp_path}/way/../deep/a.png,way/b.png,cannot\n")
     assert read_links(table, records, root=tmp_path).cannot.tolist() == [[0, 1]]
+
+
+# -- judged pairs ---------------------------------------------------------------------------------
+
+
+def test_judged_pairs_say_the_same_as_links(tmp_path, records):
+    rows = "first,second,same\na.jpg,b.jpg,1\na.jpg,deep/ü c.jpg,0\n"
+    judged = read_pairs(written(tmp_path, rows), records, root=tmp_path)
+    as_links = rows.replace("same", "link").replace(",1\n", ",must\n").replace(",0\n", ",cannot\n")
+    for found in (judged, read_pairs(written(tmp_path, as_links), records, root=tmp_path)):
+        assert found.must.tolist() == [[0, 1]]
+        assert found.cannot.tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("first,second,same\na.jpg,b.jpg,yes\n", "line 2: same is 'yes'; expected 1 or 0"),
+        ("first,second\na.jpg,b.jpg\n", "expected first, second, same or link"),
+        ("first,second,same\na.jpg,a.jpg,1\n", "linked with itself"),
+        ("first,second,same\na.jpg\n", "same is None"),
+    ],
+)
+def test_a_wrong_judgement_is_named(tmp_path, records, text, message):
+    with pytest.raises(DataError, match=message):
+        read_pairs(written(tmp_path, text), records, root=tmp_path)
+
+
+def test_links_do_not_take_judgements(tmp_path, records):
+    with pytest.raises(DataError, match="expected first, second, link"):
+        read_links(written(tmp_path, "first,second,same\na.jpg,b.jpg,1\n"), records, root=tmp_path)

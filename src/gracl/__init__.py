@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Calibration": "gracl.calibration",
     "ClusterSampler": "gracl.data.sampler",
     "Comparison": "gracl.comparison",
     "Config": "gracl.config",
@@ -31,6 +32,7 @@ _HOMES = {
     "Run": "gracl.runs",
     "Where": "gracl.gallery.entries",
     "build_model": "gracl.training",
+    "calibrate": "gracl.calibration",
     "check_dataset": "gracl.data.check",
     "cluster": "gracl.clustering",
     "compare": "gracl.contest",
@@ -64,11 +66,13 @@ _HOMES = {
     "open_store": "gracl.data.store",
     "paired_difference": "gracl.comparison",
     "push_to_hub": "gracl.hub",
+    "read_calibration": "gracl.files",
     "read_coco": "gracl.data.boxes",
     "read_comparison": "gracl.comparison",
     "read_features": "gracl.features",
     "read_links": "gracl.data.pairs",
     "read_megadetector": "gracl.data.boxes",
+    "read_pairs": "gracl.data.pairs",
     "require_same_model": "gracl.features",
     "save_pretrained": "gracl.repository",
     "split_by_burst": "gracl.data.splits",
@@ -76,6 +80,7 @@ _HOMES = {
     "split_by_identity": "gracl.data.splits",
     "sweep_eps": "gracl.sweep",
     "train": "gracl.runs",
+    "write_calibration": "gracl.files",
     "write_features": "gracl.features",
     "write_split": "gracl.data.splits",
 }
@@ -97,6 +102,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from gracl.agreement import compare_labels as compare_labels
+    from gracl.calibration import Calibration as Calibration
+    from gracl.calibration import calibrate as calibrate
     from gracl.clustering import OUTLIER as OUTLIER
     from gracl.clustering import cluster as cluster
     from gracl.comparison import Comparison as Comparison
@@ -114,6 +121,7 @@ if TYPE_CHECKING:
     from gracl.data.convert import convert_dataset as convert_dataset
     from gracl.data.huggingface import from_huggingface as from_huggingface
     from gracl.data.pairs import read_links as read_links
+    from gracl.data.pairs import read_pairs as read_pairs
     from gracl.data.readers import load_dataset as load_dataset
     from gracl.data.records import Dataset as Dataset
     from gracl.data.records import Record as Record
@@ -144,6 +152,8 @@ if TYPE_CHECKING:
     from gracl.features import require_same_model as require_same_model
     from gracl.features import write_features as write_features
     from gracl.files import load_model as load_model
+    from gracl.files import read_calibration as read_calibration
+    from gracl.files import write_calibration as write_calibration
     from gracl.gallery.entries import Where as Where
     from gracl.gallery.gallery import Gallery as Gallery
     from gracl.hub import from_pretrained as from_pretrained

@@ -17,6 +17,7 @@ import tyro
 from rich.text import Text
 
 from gracl.commands import data, gallery, hub
+from gracl.commands.calibrate import Calibrate, calibrate
 from gracl.commands.cluster import Cluster, cluster
 from gracl.commands.compare import Ablate, Compare, ablate, compare
 from gracl.commands.embed import Embed, embed
@@ -35,6 +36,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Ablate: ablate,
     Cluster: cluster,
     Evaluate: evaluate,
+    Calibrate: calibrate,
     Embed: embed,
     Export: export,
     Profile: profile,
@@ -101,6 +103,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Ablate, tyro.conf.subcommand("ablate", default=Ablate(**compared))],
         Annotated[Cluster, tyro.conf.subcommand("cluster")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,19 @@ from torch import Tensor
 
 from gracl import jaccard, metrics, openset, rerank
 from gracl.agreement import Agreement, compare_labels
+from gracl.calibration import Calibration
 from gracl.clustering import Labels
 from gracl.config import EvaluateConfig
 from gracl.data import protocols
 from gracl.data.protocols import Protocol
 from gracl.data.records import Dataset, Records, codes
 from gracl.data.store import ImageStore, OnBad, open_store
-from gracl.errors import EvaluationError
+from gracl.errors import ConfigError, EvaluationError
 from gracl.extraction import extract
 from gracl.forecast import GIB, Forecast, product_seconds
 from gracl.metrics import Ranking, Scores, Side, Similarity
 from gracl.models.embedder import Embedder
+from gracl.models.fingerprint import require_same_model
 from gracl.openset import OpenSetScores
 from gracl.tracklets import group
 
@@ -111,7 +114,7 @@ def evaluate_open_set(
     dataset: Dataset,
     *,
     protocol: str = "any",
-    threshold: float | None = None,
+    threshold: float | Calibration | None = None,
     batch_size: int = 256,
     on_bad: OnBad = "skip",
 ) -> tuple[OpenSetScores, Records, list[str]]:
@@ -122,8 +125,8 @@ def evaluate_open_set(
         dataset: with queries of individuals that its gallery holds, and of some that it does not.
         protocol: what is junk, by name; nothing is drawn. A query without a valid match under it is
             one of a new individual.
-        threshold: similarity from which a query is taken for a known individual; None finds it in the
-            gallery, with no look at the queries.
+        threshold: similarity from which a query is taken for a known individual, or a calibration of
+            this model; None finds it in the gallery, with no look at the queries.
         batch_size: images at a time while features are extracted.
         on_bad: "skip" leaves out images that cannot be decoded, "refuse" raises.
 
@@ -133,7 +136,14 @@ def evaluate_open_set(
     Raises:
         EvaluationError: there are no identities, no new or no known individuals, or the gallery is
             the query and would show its labels to the choice of the threshold.
+        FingerprintError: the calibration is another model's.
+        ConfigError: the threshold is NaN.
     """
+    if isinstance(threshold, Calibration):
+        require_same_model(model, threshold)
+        threshold = threshold.threshold
+    if threshold is not None and math.isnan(threshold):
+        raise ConfigError("threshold is NaN; expected a similarity, such as 0.6")
     query, gallery = _identified(dataset, model.size, on_bad)
     if gallery is query and threshold is None:
         raise EvaluationError(

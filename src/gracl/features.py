@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from gracl.errors import ConfigError, DataError, FingerprintError, ShapeError
 from gracl.files import write
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
+from gracl.models.fingerprint import require_same_model as require_same_model
 
 SIDES = ("x", "y", "w", "h")
 MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
@@ -40,22 +41,6 @@ MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
 Columns = dict[str, list[Any]]
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
 """What readers raise at a file that is broken, or that is another's."""
-
-
-class OfModel(Protocol):
-    """What says which model's features it is about."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the model's weights."""
-
-    @property
-    def backbone(self) -> str:
-        """What the model was built on."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) that images were resized to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,33 +103,6 @@ def join_features(first: Features, *others: Features) -> Features:
         records=Records(tuple(record for part in several for record in part.records)),
         left_out=tuple(problem for part in several for problem in part.left_out),
     )
-
-
-def require_same_model(a: OfModel | Embedder, b: OfModel | Embedder) -> None:
-    """Refuses to compare features of different models: their similarities would mean nothing.
-
-    Args:
-        a: features, a gallery's `about`, a calibration, or the model itself.
-        b: likewise.
-
-    Raises:
-        FingerprintError: other weights, or images of another size.
-
-    >>> from gracl.models.embedder import build_embedder
-    >>> model = build_embedder("test_resnet", size=(64, 32))
-    >>> require_same_model(no_features(model), model)
-    """
-    a, b = (no_features(side) if isinstance(side, Embedder) else side for side in (a, b))
-    if (a.fingerprint, a.size) != (b.fingerprint, b.size):
-        raise FingerprintError(
-            f"these are features of different models: {_model(a)} and {_model(b)}. They cannot be "
-            "compared; embed the images of one anew with the model of the other"
-        )
-
-
-def _model(found: OfModel) -> str:
-    height, width = found.size
-    return f"{found.fingerprint} ({found.backbone or 'unknown backbone'}, {height} x {width})"
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -21,10 +22,20 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from gracl import distributed, training
+from gracl.calibration import Calibration
 from gracl.clustering import Labels
 from gracl.config import Config, ModelConfig
+from gracl.data.parts import existing
 from gracl.data.records import Records
-from gracl.errors import FingerprintError, GraclError, RunError, WeightsError
+from gracl.error_rates import Rate
+from gracl.errors import (
+    ConfigError,
+    DataError,
+    FingerprintError,
+    GraclError,
+    RunError,
+    WeightsError,
+)
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.hub import HUB, fetch
@@ -35,6 +46,8 @@ WEIGHTS = "model.safetensors"
 """What a model's file is called in a folder."""
 DESCRIPTION = "config.json"
 """What stands beside it where `gracl.save_pretrained` wrote it."""
+CALIBRATION = "gracl_calibration"
+"""The key that says of a JSON file that it is a calibration, with the version of its form."""
 
 
 def save_model(path: Path, model: Embedder, config: ModelConfig) -> None:
@@ -212,6 +225,69 @@ def write_labels(path: Path, records: Records, labels: Labels) -> None:
         box = (record.box or [""] * 4) if boxes else ()
         rows.writerow([record.path.absolute(), int(label), *box])
     write(path, table.getvalue().encode())
+
+
+def write_calibration(path: str | Path, calibration: Calibration) -> Path:
+    """Writes a calibration as JSON, in one step; gives the path.
+
+    Raises:
+        ConfigError: no such folder, or a file there that is something else.
+    """
+    path = Path(path).expanduser()
+    require_calibration_writable(path)
+    content = {CALIBRATION: 1, **dataclasses.asdict(calibration)}
+    write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """Reads what `write_calibration` or `gracl calibrate` wrote.
+
+    Raises:
+        DataError: no such file, one that is broken, or one that gracl did not write as a calibration.
+
+    >>> read_calibration("runs/photos/calibration.json").threshold       # doctest: +SKIP
+    0.6120
+    """
+    path = existing(Path(path).expanduser())
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.pop(CALIBRATION) != 1:
+            raise ValueError("it was written by a later version of gracl")
+        for name in ("false_matches", "true_matches", "false_answers", "true_answers"):
+            found[name] = Rate(**found[name]) if found[name] is not None else None
+        for name in ("threshold_interval", "size", "notes"):
+            found[name] = tuple(found[name])
+        calibration = Calibration(**found)
+        if not math.isfinite(calibration.threshold):
+            raise ValueError(f"its threshold is {calibration.threshold}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be read as a calibration: {words}. Expected a file that 'gracl calibrate' "
+            "or gracl.write_calibration wrote"
+        ) from error
+    return calibration
+
+
+def require_calibration_writable(path: Path) -> None:
+    """Refuses a file that a calibration could not, or should not, be written to; before the work.
+
+    Raises:
+        ConfigError: no such folder, or a file there that is something else.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
+    if path.exists():
+        try:
+            own = CALIBRATION in json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            own = False
+        if not own:
+            raise ConfigError(
+                f"{path} exists and is no calibration that gracl wrote, so it is not overwritten. Give "
+                "another --out"
+            )
 
 
 def write(path: Path, content: bytes) -> None:

@@ -38,6 +38,8 @@ class Evaluate:
     """Score how well known individuals are told from new ones, instead."""
     threshold: float | None = None
     """With --open-set: similarity from which a query is known; found in the gallery if not given."""
+    calibration: Path | None = None
+    """With --open-set: what 'gracl calibrate' wrote for this run, for its threshold."""
     answers: Path | None = None
     """With --open-set: a CSV (image_id, identity) of what each query is taken for."""
     device: str = "auto"
@@ -55,8 +57,13 @@ def evaluate(command: Evaluate) -> None:
     from gracl.files import load_model
     from gracl.training import choose_device, use_threads
 
-    if not command.open_set and (command.threshold, command.answers) != (None, None):
-        raise ConfigError("--threshold and --answers belong to --open-set; give that too")
+    given = command.threshold, command.calibration, command.answers
+    if not command.open_set and given != (None, None, None):
+        raise ConfigError(
+            "--threshold, --calibration and --answers belong to --open-set; give that too"
+        )
+    if command.threshold is not None and command.calibration is not None:
+        raise ConfigError("--calibration has a threshold of its own; leave --threshold out")
     dataset = load(command)
     use_threads(command.threads)
     model = load_model(command.run).to(choose_device(command.device))
@@ -75,6 +82,7 @@ def evaluate(command: Evaluate) -> None:
 
 def _evaluate_open_set(command: Evaluate, model: Embedder, dataset: Dataset) -> None:
     from gracl.evaluation import evaluate_open_set
+    from gracl.files import read_calibration
     from gracl.openset import write_answers
 
     settings, plain = command.evaluate, EvaluateConfig(protocol=command.evaluate.protocol)
@@ -87,12 +95,15 @@ def _evaluate_open_set(command: Evaluate, model: Embedder, dataset: Dataset) -> 
     if command.answers is not None:
         require_own_table("--answers", command.answers, "image_id,identity")
         require_unique_names("--answers", dataset.test[0])
+    threshold = (
+        command.threshold if command.calibration is None else read_calibration(command.calibration)
+    )
     protocol = settings.protocol
     scores, queries, given = evaluate_open_set(
         model,
         dataset,
         protocol="any" if protocol == "auto" else protocol,
-        threshold=command.threshold,
+        threshold=threshold,
     )
     if command.json:
         print(json.dumps({"data": dataset.name, **asdict(scores)}))

@@ -383,7 +383,7 @@ def _where(filters: Filters, *, ids: Sequence[int] = ()) -> Where:
 def _threshold(command: Search) -> Threshold | None:
     if command.calibration is None:
         return command.threshold
-    from gracl.calibration import read_calibration
+    from gracl.files import read_calibration
 
     return read_calibration(command.calibration)
 

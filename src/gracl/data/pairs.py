@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from gracl.data.records import Records
 from gracl.errors import DataError
 from gracl.links import Links, cannot_within, must_within
 
-COLUMNS = ("first", "second", "link")
-KINDS = ("must", "cannot")
+Words = Mapping[str, Mapping[str, str]]
+"""By column, what a cell may say, and what that means: must or cannot."""
+LINK: Words = {"link": {"must": "must", "cannot": "cannot"}}
+SAME: Words = {"same": {"1": "must", "0": "cannot"}}
 
 
 def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -> Links:
@@ -29,7 +32,39 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
     Raises:
         DataError: the file, a column, a kind or an image is not what it should be.
     """
-    table, root = Path(table), Path(root)
+    return _read(Path(table), records, Path(root), LINK)
+
+
+def read_pairs(table: str | Path, records: Records, *, root: str | Path = ".") -> Links:
+    """Judged pairs from a CSV with the columns `first`, `second` and `same` (1 or 0).
+
+    Pairs are for measuring, links for clustering; a table of links (column `link`) is taken too.
+
+    Args:
+        table, records, root: see `read_links`.
+
+    Raises:
+        DataError: the file, a column, a judgement or an image is not what it should be.
+
+    >>> read_pairs("judged.csv", dataset.train, root="photos/")             # doctest: +SKIP
+    """
+    return _read(Path(table), records, Path(root), {**SAME, **LINK})
+
+
+def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) -> Links:
+    """Links that follow from what is known of the images.
+
+    Args:
+        records: the images that will be clustered.
+        sequences: images of one sequence (a tracklet, a burst) must share a cluster.
+        boxes: two crops of one picture cannot share a cluster.
+    """
+    in_sequence = records.values("sequence") if sequences else []
+    in_picture = [r.path if r.box is not None else None for r in records] if boxes else []
+    return Links(must_within(in_sequence), cannot_within(in_picture))
+
+
+def _read(table: Path, records: Records, root: Path, words: Words) -> Links:
     # Links and `..` on the way to a file do not make it another file.
     place: dict[str, list[int]] = {}
     for number, record in enumerate(records):
@@ -49,42 +84,32 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
             f"below {root}. Write paths as in metadata.csv or labels.csv"
         )
 
-    pairs: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+    pairs: dict[str, list[tuple[int, int]]] = {"must": [], "cannot": []}
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
-            if not set(COLUMNS) <= set(rows.fieldnames or ()):
+            names = set(rows.fieldnames or ())
+            told = next((name for name in words if name in names), None)
+            if told is None or not names >= {"first", "second"}:
                 raise DataError(
                     f"{table} has the columns {', '.join(rows.fieldnames or ()) or 'none'}; expected "
-                    f"{', '.join(COLUMNS)}"
+                    f"first, second, {' or '.join(words)}"
                 )
+            meaning = words[told]
             for row in rows:
-                if row["link"] not in KINDS:
+                if row[told] not in meaning:
                     raise DataError(
-                        f"{table}, line {rows.line_num}: link is {row['link']!r}; expected must or "
-                        "cannot"
+                        f"{table}, line {rows.line_num}: {told} is {row[told]!r}; expected "
+                        f"{' or '.join(meaning)}"
                     )
-                first, second = (find(row[name] or "", rows.line_num) for name in COLUMNS[:2])
+                first, second = (find(row[name] or "", rows.line_num) for name in ("first", "second"))
                 if first == second:
                     raise DataError(
                         f"{table}, line {rows.line_num}: {row['first']} is linked with itself; "
                         "expected two images"
                     )
-                pairs[row["link"]].append((first, second))
+                pairs[meaning[row[told]]].append((first, second))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the links in {table}: {error}") from error
-    must, cannot = (np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in KINDS)
+    must, cannot = (np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in pairs)
     return Links(must, cannot)
-
-
-def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) -> Links:
-    """Links that follow from what is known of the images.
-
-    Args:
-        records: the images that will be clustered.
-        sequences: images of one sequence (a tracklet, a burst) must share a cluster.
-        boxes: two crops of one picture cannot share a cluster.
-    """
-    in_sequence = records.values("sequence") if sequences else []
-    in_picture = [r.path if r.box is not None else None for r in records] if boxes else []
-    return Links(must_within(in_sequence), cannot_within(in_picture))

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gracl.calibration import Calibration
 from gracl.data.records import Problem, Record
-from gracl.features import OfModel
 from gracl.gallery.entries import UNKNOWN, Entry
 
-
-class Calibrated(OfModel, Protocol):
-    """A threshold that was chosen for one model, as `gracl.calibrate` gives it."""
-
-    @property
-    def threshold(self) -> float:
-        """Similarity from which two images are taken for one individual's."""
-
-
-Threshold = float | Calibrated
+Threshold = float | Calibration
+"""Similarity from which two images are taken for one individual's, or what chose it."""
 
 
 @dataclass(frozen=True)

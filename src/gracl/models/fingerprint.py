@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gracl.errors import FingerprintError
 from gracl.models.embedder import Embedder
+
+
+class Fingerprinted(Protocol):
+    """What was made by a model and says by which: features, a calibration."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model's weights."""
+
+    @property
+    def backbone(self) -> str:
+        """What the model was built on."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) that images were resized to."""
 
 
 def fingerprint(model: Embedder) -> str:
@@ -36,6 +54,36 @@ def fingerprint(model: Embedder) -> str:
         digest.update(json.dumps(head).encode() + b"\n")
         digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def require_same_model(a: Fingerprinted | Embedder, b: Fingerprinted | Embedder) -> None:
+    """Refuses to put together what different models made: similarities would mean nothing.
+
+    Args:
+        a, b: features, a calibration of a threshold, or a model itself.
+
+    Raises:
+        FingerprintError: other weights, or images of another size.
+
+    >>> from gracl.models.embedder import build_embedder
+    >>> model = build_embedder("test_resnet", size=(64, 32))
+    >>> require_same_model(model, model)
+    """
+    (mark_a, name_a), (mark_b, name_b) = _mark(a), _mark(b)
+    if mark_a != mark_b:
+        raise FingerprintError(
+            f"these are of different models: {name_a} and {name_b}. Features of one cannot be compared "
+            "with the other's, and a threshold holds for its own model only; embed the images, or "
+            "calibrate, anew with one model"
+        )
+
+
+def _mark(made: Fingerprinted | Embedder) -> tuple[tuple[str, tuple[int, int]], str]:
+    """What tells a model from others, and its name in words."""
+    digits = fingerprint(made) if isinstance(made, Embedder) else made.fingerprint
+    backbone = made.backbone_name if isinstance(made, Embedder) else made.backbone
+    height, width = made.size
+    return (digits, (height, width)), f"{digits} ({backbone or 'unknown backbone'}, {height} x {width})"
 
 
 def _bytes(tensor: Tensor) -> bytes:
