@@ -1,35 +1,48 @@
 """Which tracklets, of whatever cameras, are the same individual: features in, identities out.
 
-A tracklet is what a single-camera tracker holds together: boxes of one individual without a break. Two that
-a camera sees at the same time are two individuals, and so are two whose cameras are too far apart for the
-time between them. Tracklets are joined by average linkage, and no join brings two together that cannot be.
+A tracklet is what a single-camera tracker holds together: images of one individual without a break. Two
+that a camera sees at the same time are two individuals, and so are two whose cameras are too far apart
+for the time between them. What is left is joined by average linkage, which never brings two of these
+together.
 
-Letters: T tracklets, D feature dimensions, A clusters that may still grow.
+Letters: N images, T tracklets, D feature dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from gracl.clustering import cluster, outliers_as_singletons
 from gracl.errors import ConfigError, ShapeError, did_you_mean
 from gracl.jaccard import jaccard_distance
+from gracl.linkage import link_features, link_graph
 from gracl.links import Labels, Links, Pairs, must_groups, number_by_first
-from gracl.neighbors import MEMORY, check_features, rows_in_block
+from gracl.neighbors import MEMORY, check_features
+from gracl.presence import Travel, known_apart
 
-Algorithm = Literal["agglomerative", "dbscan"]
-ALGORITHMS: tuple[Algorithm, ...] = ("agglomerative", "dbscan")
-Travel = Mapping[tuple[str, str], float]
-"""Least seconds from leaving one camera to being seen by another: {(from, to): seconds}."""
-Times = Sequence[float] | NDArray[np.float64]
+Algorithm = Literal["auto", "jaccard", "cosine", "dbscan"]
+K1 = 8
+"""Neighbours of the Jaccard distance, the tracklet itself included."""
+EPS = 0.5
+"""Jaccard distance up to which clusters are joined."""
+FEW = 4 * K1
+"""Fewer tracklets than this have too few neighbours for a distance that is made of neighbours."""
+THRESHOLD = 0.6
+"""Mean similarity from which clusters are joined where nothing can be learnt of it."""
+FALSE_JOIN = 5.0
+"""Missed pairs that one false pair counts for where a threshold is chosen."""
+ENOUGH = 30
+"""Pairs from which a share is read off."""
+SAMPLE = 100_000
+"""Pairs that are looked at where there are more."""
 
 
 class HasThreshold(Protocol):
@@ -40,18 +53,57 @@ class HasThreshold(Protocol):
         """A cosine similarity."""
 
 
+class Seen(NamedTuple):
+    """Where and when an image of a tracklet was taken."""
+
+    camera: str | None
+    track: int | str
+    """The tracker's number, which means something within its camera only."""
+    time: float = float("nan")
+    """A frame's number, or seconds; NaN is unknown."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrackletFeatures:
+    """What is known of T tracklets; see `gather_tracklets`."""
+
+    features: Tensor
+    """(T, D) unit rows: the mean of a tracklet's unit features, made unit length again. A row of zeros,
+    of a tracklet without a usable image, is joined by must-links alone."""
+    cameras: Sequence[str | None] | None = None
+    """Of each; None is unknown."""
+    first: Sequence[float] | NDArray[np.float64] | None = None
+    """When each was first seen, in frames or seconds; NaN is unknown."""
+    last: Sequence[float] | NDArray[np.float64] | None = None
+    """When last, which is included."""
+    tracks: Sequence[int | str] | None = None
+    """What the tracker calls each."""
+    images: NDArray[np.int64] | None = None
+    """(T,) how many images each has, those that no feature is of included."""
+    halves: Tensor | None = None
+    """(T, 2, D) unit rows: the means of a tracklet's first and last images; zeros where it has only
+    one. What a threshold is learnt from."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
 @dataclass(frozen=True, eq=False)
 class Association:
     """Who is who, tracklet by tracklet."""
 
     identities: Labels
-    """(T,) 1, 2, ... in the order of the first tracklet; 1, as trackers and MOT Challenge count."""
+    """(T,) 1, 2, ... in the order of the first tracklet of each; from 1, as trackers count."""
     sizes: NDArray[np.int64]
     """(T,) tracklets of the identity, the tracklet itself included: 1 is one that nothing joined."""
     similarities: NDArray[np.float64]
     """(T,) mean cosine similarity to the identity's other tracklets; NaN where there is none."""
+    algorithm: Algorithm
+    """What "auto" came to."""
     threshold: float | None
-    """Mean similarity from which clusters were joined; None with "dbscan", which has none."""
+    """Mean similarity from which clusters were joined; None of an algorithm that has none."""
+    note: str
+    """How that was chosen, in words."""
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -63,303 +115,247 @@ class Association:
 
 
 def associate(
-    features: Tensor,
+    tracklets: TrackletFeatures | Tensor,
     *,
-    threshold: float | HasThreshold,
-    cameras: Sequence[str | None] | None = None,
-    first: Times | None = None,
-    last: Times | None = None,
+    threshold: float | HasThreshold | None = None,
     travel: Travel | None = None,
     links: Links | None = None,
-    algorithm: Algorithm = "agglomerative",
-    eps: float = 0.5,
-    k1: int = 20,
+    algorithm: Algorithm = "auto",
+    eps: float = EPS,
+    k1: int = K1,
     memory: int = MEMORY,
 ) -> Association:
     """Global identities of tracklets.
 
     Args:
-        features: (T, D) unit rows, one a tracklet: the mean of its images' unit features, made unit length
-            again. A row of zeros, of a tracklet without a usable image, is joined by must-links alone.
-        threshold: mean similarity of all pairs of two clusters from which they are joined, the bound
-            included, or an object that has it as `.threshold`. See `choose_threshold`. "dbscan" does not
-            use it.
-        cameras: of each tracklet; None is unknown.
-        first, last: when each was seen, the ends included, in frames or seconds; NaN is unknown. Two
-            tracklets of one camera that overlap are two individuals.
-        travel: see `Travel`; then times are seconds on a clock that all cameras share.
+        tracklets: features with what is known of where and when, or (T, D) features alone. Two
+            tracklets of one camera that overlap in time are two individuals.
+        threshold: mean cosine similarity of all pairs of two clusters from which they are joined, the
+            bound included, or an object that has it as `.threshold`; it goes with "cosine". None: no
+            number is needed for "jaccard" and "dbscan"; for "cosine" see `choose_threshold`.
+        travel: least seconds between cameras, {(from, to): seconds}; times are then seconds on a clock
+            that all cameras share.
         links: tracklets that must, or cannot, be the same, by their rows.
-        algorithm: "agglomerative" (see `agglomerate`), or "dbscan" on the k-reciprocal Jaccard distance,
-            its clusters changed as `gracl.links.honour` says.
-        eps, k1: of "dbscan": its radius, and the neighbours of the Jaccard distance, *itself included*.
+        algorithm: "jaccard" is average linkage of the k-reciprocal Jaccard distance (see
+            `gracl.linkage.link_graph`), which fits itself to how alike the tracklets are; "cosine" is
+            that of the similarities (`gracl.linkage.link_features`); "dbscan" is DBSCAN on the Jaccard
+            distance, its clusters changed as `gracl.links.honour` says. "auto" is "cosine" where there
+            is a threshold, or fewer than 32 tracklets, and "jaccard" otherwise.
+        eps: Jaccard distance of "jaccard" and "dbscan" up to which two are the same, in [0, 1).
+        k1: neighbours of the Jaccard distance, *the tracklet itself included*: about as many as an
+            individual has tracklets, or somewhat more.
         memory: bytes that one block of similarities may take; the result does not depend on it.
 
     Raises:
+        ConfigError: no such algorithm, or a threshold for one that has none.
         ShapeError: facts that are not one a tracklet, or a tracklet that ends before it begins.
         LinkConflict: tracklets that must be linked were seen at the same time, or cannot be.
 
-    >>> seen = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0.9, 0.2], [0, 1]]))
-    >>> found = associate(seen, threshold=0.5, cameras=["n", "n", "s", "s"],
-    ...                   first=[0, 5, 20, 90], last=[9, 14, 30, 99])
+    >>> rows = F.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0.9, 0.2], [0, 1]]))
+    >>> seen = TrackletFeatures(rows, ["north", "north", "south", "south"], [0, 5, 20, 90], [9, 14, 30,
+    99])
+    >>> found = associate(seen, threshold=0.5)
     >>> found.identities.tolist(), found.sizes.tolist()  # the first two were seen side by side
     ([1, 2, 2, 3], [1, 2, 2, 1])
     """
-    features = check_features(features)
-    n = len(features)
-    if algorithm not in ALGORITHMS:
-        raise ConfigError(f"'{algorithm}' is no association; {did_you_mean(algorithm, ALGORITHMS)}")
+    if isinstance(tracklets, Tensor):
+        tracklets = TrackletFeatures(tracklets)
+    features = check_features(tracklets.features)
+    algorithm = _algorithm(algorithm, threshold, len(features))
+    apart = known_apart(
+        len(features),
+        cameras=tracklets.cameras,
+        first=tracklets.first,
+        last=tracklets.last,
+        travel=travel,
+    )
     links = links or Links()
-    apart = known_apart(n, cameras=cameras, first=first, last=last, travel=travel)
-    links = Links(links.must, np.concatenate([links.cannot, apart]), links.names)
-    level = float(threshold if isinstance(threshold, int | float) else threshold.threshold)
-    if algorithm == "dbscan":
-        must_groups(links, n)  # contradictions are named before the work
-        distance = jaccard_distance(features, k1=k1, k2=max(1, k1 // 4))
-        labels = outliers_as_singletons(cluster(distance, eps=eps, min_samples=2, links=links))
+    bound = Links(links.must, np.concatenate([links.cannot, apart]), links.names or _names(tracklets))
+    must_groups(bound, len(features))  # contradictions are named before the work
+    level, note = None, f"average linkage of Jaccard distances, k1 {k1}, eps {eps:g}"
+    if algorithm == "cosine":
+        level, note = _level(threshold, tracklets, bound)
+        labels = link_features(features, threshold=level, links=bound, memory=memory)
     else:
-        labels = agglomerate(features, threshold=level, links=links, memory=memory)
+        distance = jaccard_distance(features, k1=k1, k2=max(1, k1 // 4), memory=memory)
+        if algorithm == "jaccard":
+            labels = link_graph(distance, eps=eps, links=bound)
+        else:
+            note = f"DBSCAN of Jaccard distances, k1 {k1}, eps {eps:g}"
+            labels = cluster(distance, eps=eps, min_samples=2, links=bound)
+            labels = outliers_as_singletons(labels)
     labels = number_by_first(labels)
     sizes = np.bincount(labels, minlength=1)[labels]
-    return Association(
-        identities=labels + 1,
-        sizes=sizes,
-        similarities=_to_others(features, labels, sizes),
-        threshold=level if algorithm == "agglomerative" else None,
+    similarities = _to_others(features, labels, sizes)
+    return Association(labels + 1, sizes, similarities, algorithm, level, note)
+
+
+def gather_tracklets(
+    seen: Sequence[Seen | tuple[str | None, int | str, float]], features: Tensor
+) -> TrackletFeatures:
+    """From images to the tracklets that they are of, in the order of their first images.
+
+    Args:
+        seen: (camera, track, time) of each image, in the order in which a tracklet's images were taken.
+        features: (N, D) unit rows, one an image.
+
+    >>> seen = [("north", 1, 1), ("south", 1, 1), ("north", 1, 2)]
+    >>> found = gather_tracklets(seen, torch.eye(2)[[0, 1, 0]])
+    >>> found.cameras, found.features.tolist(), found.last.tolist()
+    (['north', 'south'], [[1.0, 0.0], [0.0, 1.0]], [2.0, 1.0])
+    """
+    features = check_features(features)
+    if len(features) != len(seen):
+        raise ShapeError(
+            f"{len(features)} rows of features for {len(seen)} images; expected one an image"
+        )
+    numbers: dict[tuple[str | None, int | str], int] = {}
+    pairs = [(own[0], own[1]) for own in seen]
+    member = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=np.int64)
+    times = np.array([own[2] for own in seen], dtype=np.float64)
+    first, last = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)
+    with np.errstate(invalid="ignore"):  # one that is unknown makes the tracklet's unknown
+        np.minimum.at(first, member, times)
+        np.maximum.at(last, member, times)
+    images = np.bincount(member, minlength=len(numbers))
+    # The place of each image in its tracklet says which half it is of.
+    order = np.argsort(member, kind="stable")
+    place = np.empty(len(member), dtype=np.int64)
+    place[order] = np.arange(len(member)) - np.repeat(np.cumsum(images) - images, images)
+    half = 2 * member + (2 * place >= images[member])
+    halves = _means(features, half, 2 * len(numbers)).reshape(len(numbers), 2, -1)
+    halves[torch.from_numpy(images < 2).to(features.device)] = 0
+    return TrackletFeatures(
+        _means(features, member, len(numbers)),
+        cameras=[camera for camera, _ in numbers],
+        first=first,
+        last=last,
+        tracks=[track for _, track in numbers],
+        images=images,
+        halves=halves,
     )
 
 
-def agglomerate(
-    features: Tensor, *, threshold: float, links: Links | None = None, memory: int = MEMORY
-) -> Labels:
-    """Average linkage of unit rows, cannot-links inside the merging.
+def choose_threshold(tracklets: TrackletFeatures, links: Links | None = None) -> tuple[float, str]:
+    """A similarity that tells the same from different, without labels; and how it was chosen.
 
-    Must-linked rows are one cluster from the start. Then the two clusters with the highest mean similarity
-    of all pairs between them are joined, of those pairs of clusters that no cannot-link bars, until that mean
-    is below `threshold`.
+    Halves of a tracklet are the same individual. Tracklets known to be apart are different ones; where
+    fewer than 30 pairs are, all pairs of tracklets stand for these, since in a crowd nearly all are
+    different. Taken is the threshold at which the share of halves below it, plus five times the share
+    of different pairs from it on, is least: a false pair costs more than a missed one, as there are
+    many more that could be. Where fewer than 30 tracklets have halves, it is 0.6.
 
-    The mean similarity of two clusters is the product of their mean rows, so no matrix of pairs is kept.
-    Nor are clusters joined one at a time: where each of two is the other's nearest that is not barred, they
-    are joined sooner or later, since joining others makes nothing nearer (a barred pair counts as infinitely
-    far, and stays so). All such pairs of a round are joined at once, and the result is the same, but where
-    similarities are equal. (T, D) and the cannot-links are what memory holds; time is that of a product of all
-    rows with all rows, T^2 D, and then of those whose nearest was joined with A clusters, round by round.
+    Halves are more alike than tracklets of two cameras are. So this threshold leans to joining too
+    little where cameras differ much; with labels of a few pairs, calibrate instead.
 
     Args:
-        features: (T, D) unit rows; those of zeros are joined by must-links alone.
-        threshold: lowest mean similarity at which two clusters become one, the bound included.
-        links: pairs of rows.
-        memory: bytes that one block of similarities may take.
+        tracklets: with `halves`.
+        links: `cannot` are known to be apart.
 
-    Returns:
-        (T,) int64 labels 0 .. C - 1, by first row.
-
-    Raises:
-        LinkConflict: must-linked rows cannot share a cluster.
-
-    Source: Murtagh, "A Survey of Recent Advances in Hierarchical Clustering Algorithms", The Computer
-    Journal 1983, section 3.3, for joining each other's nearest.
-
-    >>> rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0.2], [1, 0.3], [0, 1]]))
-    >>> agglomerate(rows, threshold=0.5).tolist()
-    [0, 0, 0, 1]
-    >>> agglomerate(rows, threshold=0.5, links=Links(cannot=np.array([[0, 2]]))).tolist()
-    [0, 1, 1, 2]
+    >>> rows = F.normalize(torch.randn(40, 1, 8, generator=torch.Generator().manual_seed(0)), dim=2)
+    >>> alike = TrackletFeatures(rows[:, 0], halves=rows.expand(-1, 2, -1))
+    >>> choose_threshold(alike)[1]
+    'chosen by 40 tracklets of two halves and all 780 pairs'
     """
-    features, links = check_features(features), links or Links()
-    member = number_by_first(must_groups(links, len(features)))
-    clusters = _Clusters.of(features, member, links)
-    while clusters.join_each_others_nearest(threshold, memory):
-        pass
-    return number_by_first(clusters.roots()[member])
-
-
-class _Clusters:
-    """Clusters while they grow. Of two that are joined, the first keeps its number."""
-
-    def __init__(
-        self, sums: Tensor, counts: NDArray[np.int64], barred: sparse.csr_array
-    ) -> None:
-        n = len(sums)
-        self.sums = sums
-        self.counts = counts
-        """Rows that are not zeros."""
-        self.barred = barred
-        """(n, n) pairs that must not be joined, both ways."""
-        self.root = np.arange(n)
-        """The cluster that each has been joined to; itself while it stands."""
-        self.best = np.full(n, -np.inf)
-        self.nearest = np.full(n, -1, dtype=np.int64)
-        """The nearest that is not barred, and how similar it is."""
-        self.growing = np.flatnonzero(counts > 0)
-        self.stale = self.growing
-        """Those whose nearest is not known, or no longer there."""
-
-    @classmethod
-    def of(cls, features: Tensor, member: Labels, links: Links) -> _Clusters:
-        """Each row in its must-linked group."""
-        n = int(member.max(initial=-1)) + 1
-        rows = torch.from_numpy(member).to(features.device)
-        sums = features.new_zeros(n, features.shape[1]).index_add_(0, rows, features)
-        is_row = features.norm(dim=1).cpu().numpy() > 0
-        a, b = member[links.cannot].T
-        barred = _pairs_matrix(np.concatenate([a, b]), np.concatenate([b, a]), n)
-        return cls(sums, np.bincount(member[is_row], minlength=n), barred)
-
-    def join_each_others_nearest(self, threshold: float, memory: int) -> bool:
-        """One round; whether any were joined."""
-        self._find_nearest(memory)
-        self.growing = self.growing[self.best[self.growing] >= threshold]
-        pairs = self._mutual()
-        if not len(pairs):
-            return False
-        kept, gone = pairs.T
-        self.root[gone] = kept
-        self.sums[kept] += self.sums[gone]
-        self.counts[kept] += self.counts[gone]
-        rows, columns = self.barred.nonzero()
-        self.barred = _pairs_matrix(self.root[rows], self.root[columns], len(self.root))
-        self.growing = np.setdiff1d(self.growing, gone)
-        self.stale = self.growing[np.isin(self.nearest[self.growing], pairs)]
-        return True
-
-    def roots(self) -> Labels:
-        """The cluster that each is in by now."""
-        while not np.array_equal(further := self.root[self.root], self.root):
-            self.root = further
-        return self.root
-
-    def _find_nearest(self, memory: int) -> None:
-        """Of the stale ones; by similarity, then by number."""
-        if not len(self.growing):
-            return
-        counts = torch.from_numpy(self.counts[self.growing]).to(self.sums)
-        means = self.sums[self.growing] / counts[:, None]
-        place = np.searchsorted(self.growing, self.stale)
-        step = rows_in_block(means, memory)
-        for start in range(0, len(place), step):
-            at, stale = place[start : start + step], self.stale[start : start + step]
-            block = means[at] @ means.T
-            rows, columns = self.barred[stale][:, self.growing].nonzero()
-            block[np.concatenate([np.arange(len(at)), rows]), np.concatenate([at, columns])] = -torch.inf
-            best, where = block.max(dim=1)
-            self.best[stale] = best.double().cpu().numpy()
-            self.nearest[stale] = self.growing[where.cpu().numpy()]
-
-    def _mutual(self) -> Pairs:
-        """(M, 2) clusters of which each is the other's nearest, the lower number first.
-
-        Of those that are equally near there may be none, by rounding: then it is the nearest pair of all.
-        """
-        own, other = self.growing, self.nearest[self.growing]
-        mutual = (self.nearest[other] == own) & (own < other)
-        if len(own) and not mutual.any():
-            first = self.best[own].argmax()
-            return np.sort([[own[first], other[first]]], axis=1)
-        return np.stack([own[mutual], other[mutual]], axis=1)
-
-
-def _pairs_matrix(rows: Labels, columns: Labels, n: int) -> sparse.csr_array:
-    return sparse.csr_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(n, n))
-
-
-# -- who cannot be the same -----------------------------------------------------------------------
-
-
-def known_apart(
-    n: int,
-    *,
-    cameras: Sequence[str | None] | None = None,
-    first: Times | None = None,
-    last: Times | None = None,
-    travel: Travel | None = None,
-) -> Pairs:
-    """Pairs of tracklets that cannot be the same individual, by where and when they were seen.
-
-    Two of one camera that overlap in time, the ends included; and, of cameras that `travel` has a least
-    time for, two of which the later begins at the second camera sooner than that after the earlier ended at
-    the first, or before. Nothing is known of a tracklet without a camera or a time.
-
-    Args:
-        n: T.
-        cameras, first, last, travel: see `associate`; None is unknown of all.
-
-    Returns:
-        (K, 2) rows, the lower one first, in order.
-
-    Raises:
-        ShapeError: facts that are not one a tracklet, a tracklet that ends before it begins, a camera
-            that no tracklet has, or a least time below 0.
-
-    >>> known_apart(3, cameras=["a", "a", "a"], first=[0, 5, 10], last=[5, 9, 12]).tolist()
-    [[0, 1]]
-    >>> known_apart(2, cameras=["a", "b"], first=[0, 15], last=[9, 30], travel={("a", "b"): 10}).tolist()
-    [[0, 1]]
-    """
-    starts, ends = _times(n, first, last)
-    names = [None] * n if cameras is None else list(cameras)
-    if len(names) != n:
-        raise ShapeError(f"{len(names)} cameras for {n} tracklets; expected one a tracklet")
-    least = _least_times(names, travel or {})
-    timed = ~np.isnan(starts)
-    of_camera = {
-        name: np.flatnonzero(timed & np.array([own == name for own in names], dtype=bool))
-        for name in dict.fromkeys(names)
-        if name is not None
-    }
-    found = [np.zeros((0, 2), dtype=np.int64)]
-    for (earlier, later), seconds in least.items():
-        a, b = of_camera[earlier], of_camera[later]
-        b = b[np.argsort(starts[b], kind="stable")]
-        # Those of the later camera that begin from here, included, to there.
-        low = np.searchsorted(starts[b], starts[a], side="left")
-        side = "right" if earlier == later else "left"  # one frame in common is enough; a gap may be least
-        high = np.searchsorted(starts[b], ends[a] + seconds, side=side)
-        at, place = _ranges(low, np.maximum(high, low))
-        pairs = np.sort(np.stack([a[at], b[place]], axis=1), axis=1)
-        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    every: Pairs = np.unique(np.concatenate(found), axis=0)
-    return every
-
-
-def _least_times(names: Sequence[str | None], travel: Travel) -> dict[tuple[str, str], float]:
-    """By (earlier camera, later camera); of one with itself, 0: there it is overlap alone."""
-    known = {name for name in names if name is not None}
-    for (a, b), seconds in travel.items():
-        if not seconds >= 0 or a == b:
-            raise ShapeError(
-                f"the least time from {a} to {b} is {seconds}; expected 0 or more, between two cameras"
-            )
-        if names and not {a, b} <= known:
-            raise ShapeError(
-                f"travel times name {a} and {b}; no tracklet is of {', '.join({a, b} - known)}. "
-                f"{did_you_mean(min({a, b} - known), known)}"
-            )
-    return {**{(name, name): 0.0 for name in sorted(known)}, **(travel if names else {})}
-
-
-def _times(
-    n: int, first: Times | None, last: Times | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(T,) each; NaN in both where either is unknown."""
-    unknown = np.full(n, np.nan)
-    starts, ends = (unknown if t is None else np.asarray(t, dtype=np.float64) for t in (first, last))
-    if starts.shape != (n,) or ends.shape != (n,):
-        raise ShapeError(
-            f"first and last have shapes {starts.shape} and {ends.shape}; expected ({n},), a time a tracklet"
+    genuine = _of_halves(tracklets.halves)
+    n = len(tracklets)
+    if len(genuine) < ENOUGH or n < 2:
+        return (
+            THRESHOLD,
+            f"the default: {len(genuine)} tracklets have two images, too few to learn from",
         )
-    if (ends < starts).any():
-        row = int(np.flatnonzero(ends < starts)[0])
-        raise ShapeError(f"tracklet {row} ends at {ends[row]:g}, before it begins at {starts[row]:g}")
-    lost = np.isnan(starts) | np.isnan(ends)
-    return np.where(lost, np.nan, starts), np.where(lost, np.nan, ends)
+    apart = (links or Links()).cannot
+    words = f"{len(apart)} pairs known to be apart"
+    if len(apart) < ENOUGH:
+        apart, words = _all_pairs(n), f"all {n * (n - 1) // 2} pairs"
+    different = _products(tracklets.features, _sampled(apart))
+    words = f"chosen by {len(genuine)} tracklets of two halves and {words}"
+    return _least_mistakes(genuine, different), words
 
 
-def _ranges(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[Labels, Labels]:
-    """Each place of each range, with the number of the range that it is in."""
-    lengths = high - low
-    at = np.repeat(np.arange(len(low)), lengths)
-    begins = np.cumsum(lengths) - lengths
-    return at, np.arange(lengths.sum()) - np.repeat(begins - low, lengths)
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _algorithm(algorithm: Algorithm, threshold: object, n: int) -> Algorithm:
+    if algorithm not in get_args(Algorithm):
+        raise ConfigError(
+            f"'{algorithm}' is no association; {did_you_mean(algorithm, get_args(Algorithm))}"
+        )
+    if algorithm == "auto":
+        return "cosine" if threshold is not None or n < FEW else "jaccard"
+    if threshold is not None and algorithm != "cosine":
+        raise ConfigError(f"'{algorithm}' has no threshold; give eps, or take 'cosine'")
+    return algorithm
+
+
+def _names(tracklets: TrackletFeatures) -> tuple[str, ...]:
+    """Of tracklets, for errors; none where the tracker's are not known."""
+    if tracklets.tracks is None:
+        return ()
+    cameras = tracklets.cameras or [None] * len(tracklets)
+    pairs = zip(cameras, tracklets.tracks, strict=True)
+    return tuple(f"track {track}" + (f" of {camera}" if camera else "") for camera, track in pairs)
+
+
+def _level(
+    threshold: float | HasThreshold | None, tracklets: TrackletFeatures, links: Links
+) -> tuple[float, str]:
+    """The threshold as a number, and where it comes from."""
+    if threshold is None:
+        level, how = choose_threshold(tracklets, links)
+    else:
+        level = float(threshold if isinstance(threshold, int | float) else threshold.threshold)
+        how = "as given"
+    if not -1 <= level <= 1:
+        raise ConfigError(f"threshold is {level}; expected a cosine similarity, in [-1, 1]")
+    return level, f"average linkage of similarities from {level:.3f}, {how}"
+
+
+def _of_halves(halves: Tensor | None) -> NDArray[np.float64]:
+    """How alike the halves of each tracklet are that has two."""
+    if halves is None:
+        return np.zeros(0)
+    products: NDArray[np.float64] = (halves[:, 0] * halves[:, 1]).sum(dim=1).double().cpu().numpy()
+    return products[halves.abs().sum(dim=(1, 2)).cpu().numpy() > 0]
+
+
+def _products(features: Tensor, pairs: Pairs) -> NDArray[np.float64]:
+    """The similarity of each pair, by parts: the rows of all at once would be many."""
+    parts = np.array_split(pairs, 1 + len(pairs) // 10_000)
+    found = [(features[part[:, 0]] * features[part[:, 1]]).sum(dim=1) for part in parts]
+    products: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
+    return products
+
+
+def _least_mistakes(genuine: NDArray[np.float64], different: NDArray[np.float64]) -> float:
+    """Midway between the two similarities between which mistakes weigh least; the lowest of several."""
+    values = np.unique(np.concatenate([genuine, different]))
+    if len(values) < 2:
+        return float(values[0])
+    between = (values[1:] + values[:-1]) / 2
+    missed = np.searchsorted(np.sort(genuine), between) / len(genuine)
+    false = 1 - np.searchsorted(np.sort(different), between) / len(different)
+    return float(between[np.argmin(missed + FALSE_JOIN * false)])
+
+
+def _all_pairs(n: int) -> Pairs:
+    """All of them where they are few, else a drawing, the same each time."""
+    if n * (n - 1) // 2 <= SAMPLE:
+        return np.stack(np.triu_indices(n, 1), axis=1)
+    drawn: Pairs = np.random.default_rng(0).integers(0, n, (SAMPLE, 2))
+    return drawn[drawn[:, 0] != drawn[:, 1]]
+
+
+def _sampled(pairs: Pairs) -> Pairs:
+    if len(pairs) <= SAMPLE:
+        return pairs
+    drawn: Pairs = pairs[np.random.default_rng(0).choice(len(pairs), SAMPLE, replace=False)]
+    return drawn
+
+
+def _means(features: Tensor, member: Labels, n: int) -> Tensor:
+    rows = torch.from_numpy(member).to(features.device)
+    return F.normalize(features.new_zeros(n, features.shape[1]).index_add_(0, rows, features))
 
 
 def _to_others(features: Tensor, labels: Labels, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -367,13 +363,8 @@ def _to_others(features: Tensor, labels: Labels, sizes: NDArray[np.int64]) -> ND
     rows = torch.from_numpy(labels).to(features.device)
     sums = features.new_zeros(int(labels.max(initial=-1)) + 1, features.shape[1])
     sums.index_add_(0, rows, features)
-    with_own = torch.cat([(part * sums[at]).sum(1) for part, at in _parts(features, rows)])
-    own = features.square().sum(dim=1)
-    total = (with_own - own).double().cpu().numpy()
-    return np.where(sizes > 1, total / np.maximum(sizes - 1, 1), np.nan)
-
-
-def _parts(features: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """By parts: the sums of all rows at once would be as large as the features."""
-    size = 4096
-    return [(features[at : at + size], rows[at : at + size]) for at in range(0, max(1, len(rows)), size)]
+    total = features.new_zeros(len(features))
+    for start in range(0, len(features), 4096):  # not all sums at once
+        at = slice(start, start + 4096)
+        total[at] = (features[at] * (sums[rows[at]] - features[at])).sum(dim=1)
+    return np.where(sizes > 1, total.double().cpu().numpy() / np.maximum(sizes - 1, 1), np.nan)

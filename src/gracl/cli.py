@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union
 import tyro
 from rich.text import Text
 
+from gracl.commands.associate import Associate, associate
 from gracl.commands.cluster import Cluster, cluster
 from gracl.commands.compare import Ablate, Compare, ablate, compare
 from gracl.commands.data import Check, Convert, Data, Draw, Split, check, convert, draw, split
@@ -34,6 +35,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Compare: compare,
     Ablate: ablate,
     Cluster: cluster,
+    Associate: associate,
     Evaluate: evaluate,
     Embed: embed,
     Export: export,
@@ -101,6 +103,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Compare, tyro.conf.subcommand("compare", default=Compare(**compared))],
         Annotated[Ablate, tyro.conf.subcommand("ablate", default=Ablate(**compared))],
         Annotated[Cluster, tyro.conf.subcommand("cluster")],
+        Annotated[Associate, tyro.conf.subcommand("associate")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],

@@ -109,7 +109,7 @@ def _detection(
 
 def _text(value: float) -> str:
     """The shortest text that is this number."""
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
 def _refuse(path: Path, place: str, error: Exception) -> NoReturn:
@@ -126,7 +126,7 @@ def _given(detection: Detection, identities: Identities) -> int | None:
 # -- MOT Challenge --------------------------------------------------------------------------------
 
 
-def _read_mot(path: Path, size: tuple[int, int]) -> Content:
+def _read_mot(path: Path, _: tuple[int, int]) -> Content:
     lines = []
     for number, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not text.strip():
@@ -145,8 +145,8 @@ def _words(text: str) -> list[str]:
 def _of_mot(words: list[str]) -> Detection:
     if not 6 <= len(words) <= 10:
         raise ValueError(
-            f"found {len(words)} numbers; expected frame, id, left, top, width, height, and then conf, x, "
-            "y, z"
+            f"found {len(words)} numbers; expected frame, id, left, top, width, height, and then "
+            "conf, x, y, z"
         )
     confidence = words[6] if len(words) > 6 else None
     if confidence is not None and _number(confidence, "conf") == -1:  # "not known", in MOT15
@@ -156,7 +156,7 @@ def _of_mot(words: list[str]) -> Detection:
     return _detection(words[0], words[1], words[2:6], confidence, kind, None)
 
 
-def _write_mot(path: Path, lines: Iterable[Line], columns: Sequence[str], given: Identities) -> Files:
+def _write_mot(path: Path, lines: Iterable[Line], _: Sequence[str], given: Identities) -> Files:
     texts = []
     for line in lines:
         number = _given(line.detection, given)
@@ -171,7 +171,9 @@ def _to_mot(seen: Detection) -> str:
     confidence = "-1" if seen.confidence is None else _text(seen.confidence)
     rest = ["-1", "-1", "-1"] if seen.kind is None else [seen.kind, "-1"]
     if seen.kind is not None and not re.fullmatch(r"\d+", seen.kind):
-        raise ConfigError(f"MOT Challenge's text has numbers for classes, not '{seen.kind}'; write .csv")
+        raise ConfigError(
+            f"MOT Challenge's text has numbers for classes, not '{seen.kind}'; write .csv"
+        )
     return ",".join([str(seen.frame), str(seen.track), *map(_text, seen.box), confidence, *rest])
 
 
@@ -194,8 +196,8 @@ def _read_ultralytics(folder: Path, size: tuple[int, int]) -> Content:
             raise DataError(f"{path}: its name has no number; expected that of its frame")
         if files.setdefault(int(numbers[-1]), path) is not path:
             raise DataError(
-                f"{path} and {files[int(numbers[-1])].name} are both of frame {int(numbers[-1])}; expected "
-                "the texts of one video in a folder"
+                f"{path} and {files[int(numbers[-1])].name} are both of frame {int(numbers[-1])}; "
+                "expected the texts of one video in a folder"
             )
     lines = []
     for frame, path in sorted(files.items()):
@@ -211,8 +213,8 @@ def _read_ultralytics(folder: Path, size: tuple[int, int]) -> Content:
 def _of_ultralytics(frame: int, words: list[str], size: tuple[int, int]) -> Detection:
     if len(words) not in (6, 7):
         raise ValueError(
-            f"found {len(words)} numbers; expected class, x, y, width, height, conf where it was saved, and "
-            "the track's id. Boxes alone come of model.predict; use model.track"
+            f"found {len(words)} numbers; expected class, x, y, width, height, conf where it was "
+            "saved, and the track's id. Boxes alone come of model.predict; use model.track"
         )
     height, width = size
     x, y, w, h = (_number(word, "box") for word in words[1:5])
@@ -221,7 +223,7 @@ def _of_ultralytics(frame: int, words: list[str], size: tuple[int, int]) -> Dete
 
 
 def _write_ultralytics(
-    folder: Path, lines: Iterable[Line], columns: Sequence[str], given: Identities
+    folder: Path, lines: Iterable[Line], _: Sequence[str], given: Identities
 ) -> Files:
     files: dict[Path, str] = {}
     for line in lines:
@@ -235,7 +237,7 @@ def _write_ultralytics(
 # -- CSV ------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, size: tuple[int, int]) -> Content:
+def _read_csv(path: Path, _: tuple[int, int]) -> Content:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file)
         try:
@@ -251,8 +253,8 @@ def _of_table(path: Path, rows: Any) -> Content:
     missing = [name for name in NEEDED if name not in columns]
     if missing or len(set(columns)) < len(columns):
         raise DataError(
-            f"{path} has the columns {', '.join(columns)}; expected {', '.join(NEEDED)}, each once, and "
-            "where known camera, confidence, class, time"
+            f"{path} has the columns {', '.join(columns)}; expected {', '.join(NEEDED)}, each once, "
+            "and where known camera, confidence, class, time"
         )
     lines = []
     for cells in rows:
@@ -260,7 +262,9 @@ def _of_table(path: Path, rows: Any) -> Content:
         if not cells:
             continue
         if len(cells) != len(columns):
-            raise DataError(f"{path}, {place}: {len(cells)} cells; expected {len(columns)}, one a column")
+            raise DataError(
+                f"{path}, {place}: {len(cells)} cells; expected {len(columns)}, one a column"
+            )
         row = dict(zip(columns, cells, strict=True))
         try:
             seen = _detection(
@@ -301,14 +305,16 @@ def _to_cells(line: Line) -> list[str]:
 # -- JSON -----------------------------------------------------------------------------------------
 
 
-def _read_json(path: Path, size: tuple[int, int]) -> Content:
+def _read_json(path: Path, _: tuple[int, int]) -> Content:
     text = path.read_text(encoding="utf-8-sig")
     try:
         entries = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: no JSON: {error.msg}") from error
     if not isinstance(entries, list):
-        raise DataError(f"{path} holds a {type(entries).__name__}; expected a list of objects, one a box")
+        raise DataError(
+            f"{path} holds a {type(entries).__name__}; expected a list of objects, one a box"
+        )
     lines = []
     for number, entry in enumerate(entries, 1):
         try:
@@ -322,7 +328,8 @@ def _of_entry(entry: Any, place: str) -> Line:
     is_box = isinstance(entry, dict) and {"frame", "track", "box"} <= entry.keys()
     if not is_box or not isinstance(entry["box"], list):
         raise ValueError(
-            f"found {json.dumps(entry)[:80]}; expected an object with frame, track and box, [x, y, w, h]"
+            f"found {json.dumps(entry)[:80]}; expected an object with frame, track and box, [x, y, "
+            "w, h]"
         )
     known = (entry.get(name) for name in ("confidence", "class", "time"))
     camera = entry.get("camera")
@@ -330,7 +337,7 @@ def _of_entry(entry: Any, place: str) -> Line:
     return Line(entry, seen, None if camera is None else str(camera), place)
 
 
-def _write_json(path: Path, lines: Iterable[Line], columns: Sequence[str], given: Identities) -> Files:
+def _write_json(path: Path, lines: Iterable[Line], _: Sequence[str], given: Identities) -> Files:
     entries = []
     for line in lines:
         entry = _to_entry(line) if line.raw is None else line.raw

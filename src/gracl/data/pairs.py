@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gracl.data.records import Records
-from gracl.errors import DataError
+from gracl.errors import DataError, did_you_mean
 from gracl.links import Links, cannot_within, must_within
 
 COLUMNS = ("first", "second", "link")
@@ -49,6 +50,36 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
             f"below {root}. Write paths as in metadata.csv or labels.csv"
         )
 
+    return _read(table, find, "two images")
+
+
+def read_tracklet_links(table: str | Path, names: Sequence[tuple[str | None, int | str]]) -> Links:
+    """Pairs of tracklets from a CSV with the columns `first`, `second` and `link` (must or cannot).
+
+    Args:
+        table: the file. A tracklet is named CAMERA/TRACK, or TRACK where its camera is not known.
+        names: (camera, track) of each tracklet, in the order of the rows of the links.
+
+    Raises:
+        DataError: the file, a column, a kind or a tracklet is not what it should be.
+    """
+    table = Path(table)
+    own = [str(track) if camera is None else f"{camera}/{track}" for camera, track in names]
+    place = {name: row for row, name in enumerate(own)}
+
+    def find(name: str, line: int) -> int:
+        if name not in place:
+            raise DataError(
+                f"{table}, line {line}: '{name}' is none of the {len(own)} tracklets; "
+                f"{did_you_mean(name, own)}. Write CAMERA/TRACK"
+            )
+        return place[name]
+
+    return _read(table, find, "two tracklets")
+
+
+def _read(table: Path, find: Callable[[str, int], int], what: str) -> Links:
+    """The rows of a table, whose names `find` knows."""
     pairs: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
@@ -68,7 +99,7 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
                 if first == second:
                     raise DataError(
                         f"{table}, line {rows.line_num}: {row['first']} is linked with itself; "
-                        "expected two images"
+                        f"expected {what}"
                     )
                 pairs[row["link"]].append((first, second))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -5,8 +5,9 @@ Four kinds of file are read, and written again with an identity for each track:
     mot           text, a line a box: `frame,id,left,top,width,height,conf,x,y,z`, split by commas or by
                   spaces, frames from 1 (MOT Challenge; what BoxMOT, ByteTrack and deep SORT write)
     csv           columns frame, track, x, y, w, h, and where known camera, confidence, class, time
-    json          a list of objects with frame, track, box, and where known camera, confidence, class, time
-    ultralytics   a folder of texts, one a frame: `class x y width height [conf] id`, relative to the frame
+    json          a list of objects with frame, track, box, and where known camera, confidence, class,
+    time ultralytics   a folder of texts, one a frame: `class x y width height [conf] id`, relative to
+    the frame
 
 Boxes are left, top, width and height in pixels everywhere but in the last, where x and y are the box's
 centre. The number of a track means something within its camera only.
@@ -95,8 +96,8 @@ def read_tracks(
         One a camera, in the order of their first rows; one without a box where the file is empty.
 
     Raises:
-        DataError: no such file, a line that is broken (its number is said), a track twice in one frame, or
-            ultralytics' texts without track numbers.
+        DataError: no such file, a line that is broken (its number is said), a track twice in one frame,
+            or ultralytics' texts without track numbers.
         ConfigError: another ending, or no size for relative boxes.
 
     >>> import tempfile
@@ -167,8 +168,8 @@ def _format(path: Path) -> Format:
     kind = _track_files.ENDINGS.get(path.suffix.lower())
     if kind is None:
         raise ConfigError(
-            f"{path} ends in '{path.suffix}'; expected .txt (MOT Challenge), .json, .csv, or a folder of "
-            "ultralytics' texts"
+            f"{path} ends in '{path.suffix}'; expected .txt (MOT Challenge), .json, .csv, or a "
+            "folder of ultralytics' texts"
         )
     return kind
 
