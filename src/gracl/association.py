@@ -152,8 +152,8 @@ def associate(
         LinkConflict: tracklets that must be linked were seen at the same time, or cannot be.
 
     >>> rows = F.normalize(torch.tensor([[1.0, 0], [1, 0.1], [0.9, 0.2], [0, 1]]))
-    >>> seen = TrackletFeatures(rows, ["north", "north", "south", "south"], [0, 5, 20, 90], [9, 14, 30,
-    99])
+    >>> cameras = ["north", "north", "south", "south"]
+    >>> seen = TrackletFeatures(rows, cameras, first=[0, 5, 20, 90], last=[9, 14, 30, 99])
     >>> found = associate(seen, threshold=0.5)
     >>> found.identities.tolist(), found.sizes.tolist()  # the first two were seen side by side
     ([1, 2, 2, 3], [1, 2, 2, 1])
@@ -341,7 +341,8 @@ def _least_mistakes(genuine: NDArray[np.float64], different: NDArray[np.float64]
 def _all_pairs(n: int) -> Pairs:
     """All of them where they are few, else a drawing, the same each time."""
     if n * (n - 1) // 2 <= SAMPLE:
-        return np.stack(np.triu_indices(n, 1), axis=1)
+        every: Pairs = np.stack(np.triu_indices(n, 1), axis=1)
+        return every
     drawn: Pairs = np.random.default_rng(0).integers(0, n, (SAMPLE, 2))
     return drawn[drawn[:, 0] != drawn[:, 1]]
 

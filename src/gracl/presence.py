@@ -47,8 +47,9 @@ def known_apart(
 
     >>> known_apart(3, cameras=["a", "a", "a"], first=[0, 5, 10], last=[5, 9, 12]).tolist()
     [[0, 1]]
-    >>> known_apart(2, cameras=["a", "b"], first=[0, 15], last=[9, 30], travel={("a", "b"):
-    10}).tolist() [[0, 1]]
+    >>> travel = {("a", "b"): 10.0}
+    >>> known_apart(2, cameras=["a", "b"], first=[0, 15], last=[9, 30], travel=travel).tolist()
+    [[0, 1]]
     """
     starts, ends = _times(n, first, last)
     names = [None] * n if cameras is None else list(cameras)
