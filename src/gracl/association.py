@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from gracl.clustering import cluster, outliers_as_singletons
@@ -177,7 +178,7 @@ def associate(
         level, note = _level(threshold, tracklets, bound)
         labels = link_features(features, threshold=level, links=bound, memory=memory)
     else:
-        distance = jaccard_distance(features, k1=k1, k2=max(1, k1 // 4), memory=memory)
+        distance = _distance(features, k1, memory)
         if algorithm == "jaccard":
             labels = link_graph(distance, eps=eps, links=bound)
         else:
@@ -286,6 +287,15 @@ def _algorithm(algorithm: Algorithm, threshold: object, n: int) -> Algorithm:
     if threshold is not None and algorithm != "cosine":
         raise ConfigError(f"'{algorithm}' has no threshold; give eps, or take 'cosine'")
     return algorithm
+
+
+def _distance(features: Tensor, k1: int, memory: int) -> sparse.csr_array:
+    """(T, T) Jaccard distances; rows of zeros have none, as nobody is their neighbour."""
+    there = np.flatnonzero(features.norm(dim=1).cpu().numpy() > 0)
+    inner = jaccard_distance(features[there], k1=k1, k2=max(1, k1 // 4), memory=memory).tocoo()
+    rows, columns = inner.coords
+    shape = len(features), len(features)
+    return sparse.csr_array((inner.data, (there[rows], there[columns])), shape=shape)
 
 
 def _names(tracklets: TrackletFeatures) -> tuple[str, ...]:
