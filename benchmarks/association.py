@@ -2,14 +2,14 @@
 
     python benchmarks/association.py --real mini_mars=FOLDER --weights FILE --features FOLDER
 
-Models are trained as benchmarks/trials.py has it: drawn people in two difficulties (a seed is a world; of
-each person the images of one camera are a tracklet), and people in video, on the train half or, without
-labels, on the test half itself. Features of the test images are kept in the folder, so that the command
-can be stopped and continued. Drawn tracklets are given times of 30 s in 10 minutes, so that some are seen
-side by side; the real ones have none. Tracklets count by their images in IDF1.
+Models are trained as benchmarks/trials.py has it: drawn people in two difficulties (a seed is a world;
+of each person the images of one camera are a tracklet), and people in video, on the train half or,
+without labels, on the test half itself. Features of the test images are kept in the folder, so that the
+command can be stopped and continued. Drawn tracklets are given times of 30 s in 10 minutes, so that
+some are seen side by side; the real ones have none. Tracklets count by their images in IDF1.
 
-"in hindsight" is the best of all thresholds by the truth, a bound and not a result. The defaults (eps, k1 and
-the price of a false pair) were chosen with seed 0 of each set in view. Results go to
+"in hindsight" is the best of all thresholds by the truth, a bound and not a result. The defaults (eps,
+k1 and the price of a false pair) were chosen with seed 0 of each set in view. Results go to
 benchmarks/results/association.json.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 import gracl
@@ -106,7 +106,7 @@ def trained(name: str, seed: int, arguments: argparse.Namespace) -> gracl.Featur
     """Features of the test images by a model of this seed."""
     base = name.removesuffix("_test_half")
     real = tuple(tuple(word.split("=", 1)) for word in arguments.real)
-    places = trials.Places(real, str(arguments.weights), str(arguments.features / "worlds"))  # type: ignore[arg-type]
+    places = trials.Places(real, str(arguments.weights), str(arguments.features / "worlds"))
     dataset = trials.dataset_of(base, seed, places)
     weights = "none" if base in trials.WORLDS else places.weights
     config = gracl.Config().replace(trials.SETTINGS[base])
@@ -169,7 +169,9 @@ def _best(scored: Callable[[float], Scored]) -> Scored:
 
 def components(seen: TrackletFeatures, threshold: float) -> Labels:
     """The naive way: whatever hangs together by pairs from the threshold on."""
-    near = csr_array((seen.features @ seen.features.T).numpy() >= threshold)
+    rows, columns = np.nonzero((seen.features @ seen.features.T).numpy() >= threshold)
+    edges = np.ones(len(rows), dtype=np.int8), (rows, columns)
+    near = coo_array(edges, shape=(len(seen), len(seen)))
     labels: Labels = connected_components(near, directed=False)[1].astype(np.int64)
     return labels
 

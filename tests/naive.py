@@ -493,7 +493,9 @@ def known_apart(cameras, first, last, travel):
     """Every pair, looked at by itself."""
     found = []
     for a, b in combinations(range(len(cameras)), 2):
-        if None in (cameras[a], cameras[b]) or any(math.isnan(t[i]) for t in (first, last) for i in (a, b)):
+        if None in (cameras[a], cameras[b]) or any(
+            math.isnan(t[i]) for t in (first, last) for i in (a, b)
+        ):
             continue
         if cameras[a] == cameras[b]:
             apart = first[a] <= last[b] and first[b] <= last[a]
@@ -511,8 +513,8 @@ def known_apart(cameras, first, last, travel):
 def identification(labels, pids, boxes):
     """(IDF1, IDP, IDR) by trying every way of matching; rows of no label or no identity apart."""
     true = sorted({p for p in pids if p >= 0})
-    given = sorted({label for label, p in zip(labels, pids) if p >= 0 and label >= 0})
-    rows = list(zip(labels, pids, boxes))
+    given = sorted({label for label, p in zip(labels, pids, strict=True) if p >= 0 and label >= 0})
+    rows = list(zip(labels, pids, boxes, strict=True))
 
     def common(t, g):
         return sum(n for label, p, n in rows if p == t and label == g)

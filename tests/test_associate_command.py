@@ -3,14 +3,20 @@
 import csv
 import json
 import re
+import shlex
 import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import save_image
+from gracl import association
 from gracl.cli import main
+from gracl.commands.associate import Associate
 from gracl.config import ModelConfig
 from gracl.data.synthetic import draw_person
 from gracl.data.tracks import read_tracks
@@ -20,6 +26,7 @@ from gracl.tracking import embed_tracks, evenly, index_frames, read_travel
 from gracl.training import build_model
 
 CAMERAS = ("north", "south")
+PAGE = (Path(__file__).parents[1] / "docs" / "associate.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +89,9 @@ def test_tracks_become_identities(place, tmp_path, capsys):
     assert identities[0] != identities[1]
     for camera in CAMERAS:
         was = (place / "tracks" / f"{camera}.txt").read_text()
-        new = dict(zip(("10", "11", "12"), map(str, identities), strict=False))
-        text = re.sub(r"(?m)^(\d+),(\d+)", lambda m: f"{m[1]},{new[m[2]]}", was)
+        text = was
+        for track, identity in zip((10, 11, 12), identities[:3], strict=True):
+            text = re.sub(rf"(?m)^(\d+),{track},", rf"\g<1>,{identity},", text)
         assert (out / f"{camera}.txt").read_text() == text
     assert command(place, out, "--threshold", 0.99) == 0  # over its own
 
@@ -92,7 +100,9 @@ def test_links_travel_times_and_seconds(place, tmp_path, capsys):
     links, travel = tmp_path / "links.csv", tmp_path / "travel.csv"
     links.write_text("first,second,link\nnorth/10,south/10,cannot\nnorth/11,south/11,must\n")
     assert command(place, tmp_path / "a", "--threshold", 0.99, "--links", links) == 0
-    north10, north11, _, south10, south11, _ = (r["identity"] for r in table(tmp_path / "a/tracklets.csv"))
+    north10, north11, _, south10, south11, _ = (
+        r["identity"] for r in table(tmp_path / "a/tracklets.csv")
+    )
     assert north10 != south10
     assert north11 == south11
     travel.write_text("from,to,least\nnorth,south,3600\n")
@@ -184,15 +194,20 @@ def test_bad_boxes_are_refused_or_left_out(place, tmp_path):
 
     path = tmp_path / "north.txt"
     path.write_text("1,1,-500,0,20,20,1\n1,2,60,30,40,40,1\n2,3,5,5,0,9,1\n")
-    model, frames = load_model(place / "model.safetensors"), {"north": index_frames(place / "frames/north")}
+    model, frames = (
+        load_model(place / "model.safetensors"),
+        {"north": index_frames(place / "frames/north")},
+    )
     tracks = read_tracks(path)
-    with pytest.raises(DataError, match="track 1 of north: the crop box .* lies outside"):
+    with pytest.raises(DataError, match=r"track 1 of north: the crop box .* lies outside"):
         embed_tracks(model, tracks, frames)
     found, problems = embed_tracks(model, tracks, frames, on_bad="skip")
     assert [problem.reason[:17] for problem in problems] == ["track 1 of north:", "track 3 of north:"]
     assert found.features.norm(dim=1).tolist() == pytest.approx([0, 1, 0])
     path.write_text("9,1,0,0,20,20,1\n")
-    with pytest.raises(DataError, match="boxes in frame 9 and no image of it; its frames go from 1 to 6"):
+    with pytest.raises(
+        DataError, match="boxes in frame 9 and no image of it; its frames go from 1 to 6"
+    ):
         embed_tracks(model, read_tracks(path), frames)
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "9.png").write_text("no picture")
@@ -236,3 +251,68 @@ def test_travel_times_are_checked(tmp_path):
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             read_travel(file)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_the_page(place, tmp_path, monkeypatch):
+    """A working folder with what the page names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "photos").mkdir(parents=True)
+    shutil.copy(place / "model.safetensors", tmp_path / "runs" / "photos")
+    shutil.copytree(place / "tracks", tmp_path / "tracks")
+    shutil.copytree(place / "frames", tmp_path / "frames")
+    rows = ["path,camera,sequence"]
+    for number in range(8):
+        save_image(tmp_path / "sightings" / f"{number}.jpg", number)
+        rows.append(f"{number}.jpg,{'north' if number < 4 else 'south'},s{number // 2}")
+    (tmp_path / "sightings" / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_the_commands_of_the_page_run(at_the_page, capsys):
+    (block,) = re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL)
+    lines = [line.removeprefix("$ ").split("  #")[0] for line in block.splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        assert run(*shlex.split(line)[1:]) == 0, line
+    assert (Path("associated") / "south.txt").is_file()
+    assert table(Path("sightings-associated/tracklets.csv")) == table(Path("again/tracklets.csv"))
+
+
+def test_the_python_of_the_page_runs(at_the_page, monkeypatch, capsys):
+    class Video:
+        def __init__(self, _):
+            self.left = [np.full((40, 70, 3), 9 * n, np.uint8) for n in range(6)]
+
+        def read(self):
+            return (True, self.left.pop(0)) if self.left else (False, None)
+
+    class Tracker:
+        def update(self, *_):
+            boxes = [[5.0, 4, 21, 36, 1, 0.9, 0, 0], [35.0, 4, 51, 36, 2, 0.8, 0, 1]]
+            return np.array(boxes)
+
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(VideoCapture=Video))
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    names = {"Tracker": Tracker, "detect": lambda _: []}
+    exec(block, names)
+    assert names["tracklets"].images.tolist() == [3, 3, 3, 3]
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[:2] for words in printed] == [[c, t] for c in CAMERAS for t in "12"]
+    # Each camera sees its two at once, and the cameras see all at once.
+    assert len({words[2] for words in printed}) == 4
+
+
+def test_the_json_of_the_page_can_be_read_and_its_defaults_are_the_programs(tmp_path):
+    (block,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "north.json").write_text(block)
+    (tracks,) = read_tracks(tmp_path / "north.json")
+    assert tracks.detections[0].time == 0.04
+    command = Associate()
+    assert f"`--k1` {command.k1} neighbours" in PAGE
+    assert f"`--eps` {command.eps}" in PAGE
+    assert (command.k1, command.eps) == (association.K1, association.EPS)
+    assert f"fewer than {association.FEW} tracklets" in PAGE
+    assert f"Of each tracklet {command.images_per_tracklet} images" in PAGE

@@ -61,7 +61,9 @@ def test_what_is_written_as_it_was_read_is_the_same_text(tmp_path_factory, track
     assert again == {path: path.read_text()}
 
 
-COMMAS = "1,7, 10.50,5.0,24,60,0.90,-1,-1,-1\n2,7,12.25,5,24,60,0.8,-1,-1,-1\n2,-1,0,0,5,5,0.3,-1,-1,-1\n"
+COMMAS = (
+    "1,7, 10.50,5.0,24,60,0.90,-1,-1,-1\n2,7,12.25,5,24,60,0.8,-1,-1,-1\n2,-1,0,0,5,5,0.3,-1,-1,-1\n"
+)
 SPACES = "1 7 10 5 24 60 1 0 -1\n1.000e+00 8 12 5 24 60 1 0 -1\n"
 
 
@@ -106,7 +108,7 @@ def test_ultralytics_boxes_are_centres_relative_to_the_frame(tmp_path):
 def test_a_table_of_several_cameras_is_taken_apart(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(
-        "frame,track,x,y,w,h,camera,note\n1,1,0.50,0,5,9,south,a\n1,1,2,0,5,9,north,\"b,c\"\n"
+        'frame,track,x,y,w,h,camera,note\n1,1,0.50,0,5,9,south,a\n1,1,2,0,5,9,north,"b,c"\n'
     )
     south, north = read_tracks(path)
     assert (south.camera, north.camera) == ("south", "north")
@@ -148,7 +150,9 @@ BROKEN = {
     "-1,7,10,5,24,60,0.9\n": "line 1: frame is '-1'; expected a whole number, 0 or above",
     "1,7,nan,5,24,60,0.9\n": "line 1: left is 'nan'; expected a finite number",
     "1,-7,1,5,24,60,0.9\n": "line 1: track is '-7'; expected a whole number, -1 or above",
-    "1,7,1,5,24,60,1\n1,7,2,5,24,60,1\n": "line 2: track 7 is in frame 1 of a a second time, first in line 1",
+    "1,7,1,5,24,60,1\n1,7,2,5,24,60,1\n": (
+        "line 2: track 7 is in frame 1 of a a second time, first in line 1"
+    ),
 }
 
 
@@ -206,7 +210,7 @@ def test_other_endings_and_what_a_text_cannot_hold_are_refused(tmp_path):
         tracks_text(Path("a.txt"), named)
     with pytest.raises(ConfigError, match="no place for times"):
         tracks_text(Path("a.txt"), in_seconds(Tracks("n", (Detection(1, 1, (0, 0, 1, 1)),)), 25))
-    with pytest.raises(ConfigError, match="expected .txt, .json or .csv"):
+    with pytest.raises(ConfigError, match=r"expected \.txt, \.json or \.csv"):
         tracks_text(Path("folder"), named)
 
 

@@ -353,8 +353,9 @@ def _all_pairs(n: int) -> Pairs:
     if n * (n - 1) // 2 <= SAMPLE:
         every: Pairs = np.stack(np.triu_indices(n, 1), axis=1)
         return every
-    drawn: Pairs = np.random.default_rng(0).integers(0, n, (SAMPLE, 2))
-    return drawn[drawn[:, 0] != drawn[:, 1]]
+    drawn = np.random.default_rng(0).integers(0, n, (SAMPLE, 2))
+    some: Pairs = drawn[drawn[:, 0] != drawn[:, 1]]
+    return some
 
 
 def _sampled(pairs: Pairs) -> Pairs:
