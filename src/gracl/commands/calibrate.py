@@ -152,7 +152,8 @@ def _images(command: Calibrate, dataset: Dataset) -> Records:
 def _labels(command: Calibrate, found: Features) -> Labels:
     """Clusters by the run's own settings, with the links that it would honour."""
     from gracl import training
-    from gracl.runs import Run, known_links
+    from gracl.labelling import known_links
+    from gracl.runs import Run
 
     if not command.run.is_dir():
         raise ConfigError("--evidence clusters clusters as the run did; give its folder as RUN")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gracl.data.records import Records
-from gracl.errors import DataError
+from gracl.errors import DataError, did_you_mean
 from gracl.links import Links, cannot_within, must_within
 
 Words = Mapping[str, Mapping[str, str]]
 """By column, what a cell may say, and what that means: must or cannot."""
+Find = Callable[[str, int], int]
+"""From a name and its line to a row of what is linked."""
 LINK: Words = {"link": {"must": "must", "cannot": "cannot"}}
 SAME: Words = {"same": {"1": "must", "0": "cannot"}}
 
@@ -32,7 +34,7 @@ def read_links(table: str | Path, records: Records, *, root: str | Path = ".") -
     Raises:
         DataError: the file, a column, a kind or an image is not what it should be.
     """
-    return _read(Path(table), records, Path(root), LINK)
+    return _read(Path(table), _by_path(Path(table), records, Path(root)), LINK)
 
 
 def read_pairs(table: str | Path, records: Records, *, root: str | Path = ".") -> Links:
@@ -48,7 +50,32 @@ def read_pairs(table: str | Path, records: Records, *, root: str | Path = ".") -
 
     >>> read_pairs("judged.csv", dataset.train, root="photos/")             # doctest: +SKIP
     """
-    return _read(Path(table), records, Path(root), {**SAME, **LINK})
+    return _read(Path(table), _by_path(Path(table), records, Path(root)), {**SAME, **LINK})
+
+
+def read_tracklet_links(table: str | Path, names: Sequence[tuple[str | None, int | str]]) -> Links:
+    """Pairs of tracklets from a CSV with the columns `first`, `second` and `link` (must or cannot).
+
+    Args:
+        table: the file. A tracklet is named CAMERA/TRACK, or TRACK where its camera is not known.
+        names: (camera, track) of each tracklet, in the order of the rows of the links.
+
+    Raises:
+        DataError: the file, a column, a kind or a tracklet is not what it should be.
+    """
+    table = Path(table)
+    own = [str(track) if camera is None else f"{camera}/{track}" for camera, track in names]
+    place = {name: row for row, name in enumerate(own)}
+
+    def find(name: str, line: int) -> int:
+        if name not in place:
+            raise DataError(
+                f"{table}, line {line}: '{name}' is none of the {len(own)} tracklets; "
+                f"{did_you_mean(name, own)}. Write CAMERA/TRACK"
+            )
+        return place[name]
+
+    return _read(table, find, LINK, what="tracklets")
 
 
 def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) -> Links:
@@ -64,7 +91,8 @@ def links_of(records: Records, *, sequences: bool = False, boxes: bool = False) 
     return Links(must_within(in_sequence), cannot_within(in_picture))
 
 
-def _read(table: Path, records: Records, root: Path, words: Words) -> Links:
+def _by_path(table: Path, records: Records, root: Path) -> Find:
+    """Finds the image that a cell names by its file."""
     # Links and `..` on the way to a file do not make it another file.
     place: dict[str, list[int]] = {}
     for number, record in enumerate(records):
@@ -84,6 +112,11 @@ def _read(table: Path, records: Records, root: Path, words: Words) -> Links:
             f"below {root}. Write paths as in metadata.csv or labels.csv"
         )
 
+    return find
+
+
+def _read(table: Path, find: Find, words: Words, *, what: str = "images") -> Links:
+    """The rows of a table, whose names `find` knows."""
     pairs: dict[str, list[tuple[int, int]]] = {"must": [], "cannot": []}
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
@@ -106,7 +139,7 @@ def _read(table: Path, records: Records, root: Path, words: Words) -> Links:
                 if first == second:
                     raise DataError(
                         f"{table}, line {rows.line_num}: {row['first']} is linked with itself; "
-                        "expected two images"
+                        f"expected two {what}"
                     )
                 pairs[meaning[row[told]]].append((first, second))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
