@@ -11,10 +11,11 @@ not say otherwise. Results go to benchmarks/results/NAME.json.
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 import trials
-from measuring import save
+from measuring import RESULTS, save
 from trials import Trial
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -57,6 +58,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--data", nargs="+", default=list(trials.SETTINGS), help="in this order")
     parser.add_argument("--name", default="methods", help="of the results file")
+    parser.add_argument(
+        "--keep", action="store_true", help="rows of the results file that are not measured now stay"
+    )
     trials.add_flags(parser)
     arguments = parser.parse_args()
     listed = [
@@ -69,6 +73,8 @@ def main() -> None:
     ]
     lines = trials.run_all(listed, arguments)
     tables = trials.summary(lines, REFERENCE)
+    if arguments.keep:
+        tables = with_kept_rows(tables, arguments.name)
     for data in tables:
         print(f"\n{data}\n{trials.markdown(tables, data)}")
     print(f"\n{side_by_side(tables)}")
@@ -80,7 +86,9 @@ def main() -> None:
                 arguments,
                 *("--seeds", *map(str, arguments.seeds)),
                 *("--data", *arguments.data),
+                *("--methods", *map(repr, arguments.methods)),
                 *("--name", arguments.name),
+                *(["--keep"] if arguments.keep else []),
             ),
             "reference": REFERENCE,
             "settings": trials.SETTINGS,
@@ -91,6 +99,20 @@ def main() -> None:
             "tables": tables,
         },
     )
+
+
+def with_kept_rows(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    """Tables with the rows that the results file has besides; those of now take the place of old ones.
+
+    Differences are in pairs with the reference, so it must have been measured again, to the digit.
+    """
+    old = json.loads((RESULTS / f"{name}.json").read_text())["tables"]
+    for data in tables.keys() & old.keys():
+        for key in ("mAP", "R1"):
+            now, before = (table[data][REFERENCE][key] for table in (tables, old))
+            if now != before:
+                raise SystemExit(f"{data}: {REFERENCE} had {key} {before}, now {now}; run all again")
+    return {data: {**old.get(data, {}), **tables.get(data, {})} for data in {**old, **tables}}
 
 
 def side_by_side(tables: dict[str, Any]) -> str:

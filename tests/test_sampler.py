@@ -41,10 +41,13 @@ def test_a_batch_is_p_distinct_clusters_of_k_images_in_blocks(sizes, p, k, steps
     sampler = make_sampler(labels, p, k, steps, seed=(seed,))
     batches = list(sampler)
     assert len(batches) == len(sampler) == steps
+    lone = [label for label in set(labels.tolist()) - {-1} if (labels == label).sum() == 1]
+    places = len(sizes) - len(lone) + -(-len(lone) // k)
     for batch in batches:
-        blocks = labels[batch].reshape(min(p, len(sizes)), k)
-        assert (blocks == blocks[:, :1]).all()
-        assert len(set(blocks[:, 0])) == len(blocks)
+        blocks = labels[batch].reshape(min(p, places), k)
+        for block in blocks:
+            assert len(set(block)) == 1 or set(block) <= set(lone)
+        assert sum(len(set(block)) for block in blocks) == len(set(blocks.reshape(-1)))
         assert (blocks >= 0).all()
 
 
@@ -53,7 +56,7 @@ def test_clusters_are_used_equally_to_within_one_at_every_step(sizes, p, k, step
     labels = make_labels(sizes)
     used = Counter(dict.fromkeys(labels[labels >= 0].tolist(), 0))
     for batch in make_sampler(labels, p, k, steps, seed=(seed,)):
-        used.update(labels[batch[::k]].tolist())
+        used.update({*labels[batch].tolist()})
         assert max(used.values()) - min(used.values()) <= 1
 
 
@@ -62,7 +65,7 @@ def test_images_repeat_only_in_clusters_smaller_than_k_and_then_equally(sizes, p
     labels = make_labels(sizes)
     for batch in make_sampler(labels, p, k, steps, seed=(seed,)):
         for images in batch.reshape(-1, k):
-            members = np.flatnonzero(labels == labels[images[0]])
+            members = np.flatnonzero(np.isin(labels, labels[images]))
             times = [int((images == member).sum()) for member in members]
             assert max(times) - min(times) <= 1
 
@@ -77,12 +80,28 @@ def test_partners_come_from_other_cameras_until_these_run_out(sizes, k, seed):
     cameras = np.random.default_rng(seed).integers(-1, 3, len(labels))
     for batch in make_sampler(labels, p=3, k=k, cameras=cameras, seed=(seed,)):
         for images in batch.reshape(-1, k):
-            members = labels == labels[images[0]]
+            members = np.isin(labels, labels[images])
             camera = cameras[images[0]]
             other = members & ((cameras != camera) | (camera < 0))
             other[images[0]] = False
             wanted = min(int(other.sum()), k - 1)
             assert other[images[1 : 1 + wanted]].all()
+
+
+def test_lone_images_share_places_and_are_not_copied():
+    labels = np.array([0, 0, 0, *range(1, 9)])  # eight clusters of one image
+    sampler = make_sampler(labels, p=3, k=4, steps=60)
+    assert sampler.clusters_per_batch == 3  # one cluster, and two places of four lone images
+    for batch in sampler:
+        assert sorted(set(labels[batch].tolist())) == list(range(9))
+        assert len(set(batch.tolist())) == 3 + 8
+
+
+def test_lone_images_alone_are_batches_too():
+    labels = np.arange(10)
+    for batch in make_sampler(labels, p=2, k=3, steps=9):
+        assert len(batch) == 6
+        assert len(set(batch.tolist())) in (4, 5, 6)  # the places have three, three, two and two
 
 
 def test_without_cameras_partners_come_from_any():

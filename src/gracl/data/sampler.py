@@ -19,6 +19,8 @@ class ClusterSampler:
       one. With fewer than P clusters a batch holds all of them.
     * The images of a cluster are distinct as long as it has K of them; a smaller cluster repeats
       its images equally often, to within one.
+    * Clusters of one image, such as outliers that are classes of their own, stand together: up to K
+      of them take one cluster's place. A batch of K copies each would teach the model nothing.
     * Where cameras are known, an image drawn first chooses its partners from other cameras, and
       from its own only when these run out.
     * A batch is ordered by cluster, so a BatchNorm group holds whole clusters where K divides it.
@@ -58,8 +60,13 @@ class ClusterSampler:
             raise ShapeError("no image has a cluster, so there is nothing to draw batches from")
         by_label = known[np.argsort(labels[known], kind="stable")]
         borders = np.flatnonzero(np.diff(labels[by_label])) + 1
-        self.clusters = np.split(by_label, borders)
-        self.clusters_per_batch = min(clusters_per_batch, len(self.clusters))
+        clusters = np.split(by_label, borders)
+        self.lone = np.array([c[0] for c in clusters if len(c) == 1], dtype=np.int64)
+        """Images that are a cluster by themselves."""
+        self.clusters = [c for c in clusters if len(c) > 1]
+        self.bundles = -(-len(self.lone) // images_per_cluster)
+        """Places that they take."""
+        self.clusters_per_batch = min(clusters_per_batch, len(self.clusters) + self.bundles)
         self.images_per_cluster = images_per_cluster
         self.steps = steps
         self.cameras = cameras
@@ -71,15 +78,18 @@ class ClusterSampler:
     def __iter__(self) -> Iterator[Indices]:
         random = np.random.default_rng(self.seed)
         waiting = np.empty(0, dtype=np.int64)
+        places = self.clusters
+        if self.bundles:
+            places = [*places, *np.array_split(random.permutation(self.lone), self.bundles)]
         for _ in range(self.steps):
             if len(waiting) < self.clusters_per_batch:
                 # Those still waiting go to the end of the next round, so no batch draws one twice.
-                order = random.permutation(len(self.clusters))
+                order = random.permutation(len(places))
                 left = np.isin(order, waiting)
                 waiting = np.concatenate([waiting, order[~left], order[left]])
             drawn = waiting[: self.clusters_per_batch]
             waiting = waiting[self.clusters_per_batch :]
-            yield np.concatenate([self._images(self.clusters[c], random) for c in drawn])
+            yield np.concatenate([self._images(places[c], random) for c in drawn])
 
     def _images(self, members: Indices, random: np.random.Generator) -> Indices:
         order = random.permutation(members)
