@@ -50,7 +50,8 @@ def test_the_make_commands_exist_and_the_gate_runs_both():
 @pytest.mark.filterwarnings("ignore")
 def test_the_commands_run(photos, capsys):
     shown = [shlex.split(c) for c in commands() if c.startswith("gracl ")]
-    verbs = ["data", "train", "cluster", "evaluate", "embed", "export"]
+    verbs = ["data", "train", "cluster", "evaluate", "gallery", "calibrate", "gallery"]
+    verbs += ["embed", "export"]
     verbs += ["compare", "ablate", "train", "profile"]
     assert [words[1] for words in shown] == verbs
     scored = ""
