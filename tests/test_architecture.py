@@ -41,7 +41,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ),
     ("data.",),
     ("models.",),
-    ("extraction", "tracklets", "evidence", "calibration"),
+    ("extraction", "tracklets", "all_pairs", "evidence", "calibration"),
     ("methods.",),
     ("sections", "method_settings", "config", "recipes."),
     ("optimization", "engine", "training", "evaluation", "pictures"),

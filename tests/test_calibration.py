@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import gracl
-from gracl import calibration, cli, evidence
+from gracl import all_pairs, calibration, cli
 from gracl.calibration import Calibration, calibrate, strongest
 from gracl.config import Config
 from gracl.data.readers import load_dataset
@@ -161,7 +161,7 @@ def test_the_strongest_evidence_comes_first() -> None:
 
 
 def test_what_is_drawn_is_said_and_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "PRODUCTS", 100 * 240)
+    monkeypatch.setattr(all_pairs, "PRODUCTS", 100 * 240)
     one, again = calibrate(crowd(), rate=0.01), calibrate(crowd(), rate=0.01)
     other = calibrate(crowd(), rate=0.01, seed=1)
     assert one == again

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gracl import evidence
+from gracl import all_pairs, evidence
 from gracl.data.records import Box, Record, Records
 from gracl.errors import EvaluationError, LinkConflict, ShapeError
 from gracl.evidence import from_clusters, from_identities, from_pairs, from_tracklets, has_tracklets
@@ -60,10 +60,10 @@ def test_impostors_equal_a_loop_over_all_pairs(seed, searching, block):
     features, records, _ = crowd(seed)
     pids = numbered(records)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "PRODUCTS", searching * len(records))
-        patch.setattr(evidence, "BLOCK", block)
+        patch.setattr(all_pairs, "PRODUCTS", searching * len(records))
+        patch.setattr(all_pairs, "BLOCK", block)
         found = from_identities(features, records, rate=0.5, seed=seed)
-    probes = set(evidence._probes(pids, searching, seed).tolist())
+    probes = set(all_pairs._probes(pids, searching, seed).tolist())
     similarity = features @ features.T
     pairs = [
         (i, j) for i in range(len(pids)) for j in range(i) if pids[i] != pids[j] and {i, j} & probes
@@ -130,8 +130,8 @@ def test_images_of_unknown_identity_have_no_part():
 def test_only_the_most_similar_are_listed_where_there_are_many(monkeypatch):
     features, records, _ = crowd(2, n=60)
     whole = from_identities(features, records).impostors
-    monkeypatch.setattr(evidence, "LISTED", 50)
-    monkeypatch.setattr(evidence, "BLOCK", 150)
+    monkeypatch.setattr(all_pairs, "LISTED", 50)
+    monkeypatch.setattr(all_pairs, "BLOCK", 150)
     few = from_identities(features, records, rate=0.001).impostors
     assert few.similarities.tolist() == pytest.approx(whole.similarities[:50].tolist(), abs=1e-6)
     assert totals(few) == totals(whole)
@@ -139,8 +139,8 @@ def test_only_the_most_similar_are_listed_where_there_are_many(monkeypatch):
 
 def test_searching_images_come_evenly_from_all_individuals():
     pids = np.array([0] * 50 + [1] * 5 + [2] * 2)
-    assert np.bincount(pids[evidence._probes(pids, 9, 0)]).tolist() == [4, 3, 2]
-    assert evidence._probes(pids, 9, 0).tolist() == evidence._probes(pids, 9, 0).tolist()
+    assert np.bincount(pids[all_pairs._probes(pids, 9, 0)]).tolist() == [4, 3, 2]
+    assert all_pairs._probes(pids, 9, 0).tolist() == all_pairs._probes(pids, 9, 0).tolist()
 
 
 def test_an_individual_with_very_many_images_brings_some(monkeypatch):
