@@ -89,9 +89,9 @@ class GRACLConfig(MethodConfig):
     start: Literal["sample", "mean"] = "sample"
     """A memory row starts as the selected sample, or as the cluster's mean."""
     inter_momentum: float = ranged(0.1, 0.0, 1.0)
-    """Share of the old row that the inter bank keeps."""
+    """Share of the old row that the inter bank keeps; with update "none" all rows stay."""
     intra_momentum: float = ranged(0.1, 0.0, 1.0)
-    """Share of the old row that the intra bank keeps."""
+    """Share of the old row that the intra bank keeps; with update "none" all rows stay."""
     centroid_momentum: float = ranged(0.1, 0.0, 1.0)
     """Share of the old row that the centroid bank keeps."""
     negatives: Literal["own", "all"] = "own"

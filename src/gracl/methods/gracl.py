@@ -52,7 +52,8 @@ class GRACL(PseudoLabels):
             criterion the proxy was selected by; each in turn; their mean; the selected sample itself,
             where the batch has it; none.
         start: a memory row starts as the selected sample, or as the mean of the cluster.
-        inter_momentum, intra_momentum, centroid_momentum: share of the OLD row that is kept.
+        inter_momentum, intra_momentum, centroid_momentum: share of the OLD row that is kept; the first
+            two where `update` is not "none".
         negatives: contrast with the other clusters' rows of the same bank, or of all.
         outliers: take no part; count as others in R_inter; or are clusters of one image.
         temperature: of both contrasts.
