@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 import gracl
 from conftest import random_image, save_image
+from gracl.calibration import calibrate
 from gracl.data.records import Box, Record, Records
 from gracl.embedding import embed
 from gracl.errors import ConfigError, DataError, FingerprintError, GalleryError, NoGallery
@@ -78,8 +80,6 @@ def unit(n, dim, seed=0):
 
 def features_of(model, records, seed=0):
     """Features of a model, of its own choice, of records."""
-    from dataclasses import replace
-
     found = unit(len(records), model.dim, seed)
     return replace(no_features(model), features=found, records=Records(tuple(records)))
 
@@ -130,8 +130,9 @@ def test_without_a_threshold_the_nearest_named_one_answers(gallery):
     gallery.add(random_image(0))
     assert gallery.search(random_image(0)).identity is None
     gallery.enrol("Ada", random_image(1))
-    assert gallery.search(random_image(0), k=1).identity == "Ada"  # beyond the k hits
-    assert gallery.search(random_image(0), k=1)[0].identity is None
+    found = gallery.search(random_image(0), k=1)
+    assert found.identity == "Ada"  # beyond the k hits, and shown beside them
+    assert [hit.identity for hit in found] == [None, "Ada"]
 
 
 def test_below_the_threshold_an_image_is_unknown(gallery):
@@ -173,19 +174,15 @@ def test_the_answer_is_that_of_its_definition(near, limit):
 
 def test_a_calibration_is_a_threshold_of_its_model_only(gallery, model):
     gallery.enrol("Ada", random_image(0))
-    own = no_features(model)
-
-    class Calibrated:
-        threshold = 0.9999
-        fingerprint, backbone, size = own.fingerprint, own.backbone, own.size
-
-    assert gallery.search(random_image(1), threshold=Calibrated()).identity == "unknown"
-    Calibrated.fingerprint = "0" * 64
+    many = [Record(Path(f"{n}-{m}"), identity=f"{n}") for n in range(40) for m in range(2)]
+    chosen = calibrate(features_of(model, many), rate=0.2, evidence="identities")
+    chosen = replace(chosen, threshold=0.9999)
+    assert gallery.search(random_image(1), threshold=chosen).identity == "unknown"
     with pytest.raises(FingerprintError, match="different models"):
-        gallery.search(random_image(1), threshold=Calibrated())
+        gallery.search(random_image(1), threshold=replace(chosen, fingerprint="0" * 64))
 
 
-@pytest.mark.parametrize("threshold", [1.2, -2.0, float("nan")])
+@pytest.mark.parametrize("threshold", [1.2, -2.0, float("nan"), "2"])
 def test_a_threshold_that_no_similarity_has_is_refused(gallery, threshold):
     with pytest.raises(ConfigError, match="lies in"):
         gallery.search(random_image(0), threshold=threshold)
@@ -204,11 +201,24 @@ def test_a_box_of_an_image_is_searched(gallery, tmp_path):
     gallery.add(random_image(3, (20, 10)))
     found = gallery.search(tmp_path / "frame.png", box=Box(5, 5, 10, 20))
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
+    held = gallery.search(np.asarray(frame), box=gracl.Box(5, 5, 10, 20))
+    assert held[0].similarity == pytest.approx(1, abs=1e-5)
+    with pytest.raises(DataError, match="is a folder; a box is a part of one image"):
+        gallery.search(tmp_path, box=Box(0, 0, 3, 3))
+
+
+def test_no_similarity_is_above_one(gallery, model):
+    gallery.add_features(features_of(model, [Record(Path(f"{n}")) for n in range(40)]))
+    for found in gallery.search_features(features_of(model, [Record(Path("q"))] * 40), k=1):
+        assert found[0].similarity <= 1
 
 
 # -- filters --------------------------------------------------------------------------------------
 
-TIMES = (None, "2025", "2025-04", "2025-04-01", "2025-04-01T09:30", "2025-04-01 10:00", "1/4/2025")
+TIMES = (
+    *(None, "2025", "2025-04", "2025-04-01", "2025-04-01T09:30", "2025-04-01 10:00"),
+    *("1/4/2025", "2025-Apr-01", "2025-4-1", "2025-13-01"),
+)
 ENTRIES = st.lists(
     st.tuples(
         st.sampled_from([None, "Ada", "Ben"]),
@@ -220,7 +230,7 @@ ENTRIES = st.lists(
     max_size=8,
 )
 SOME = st.none() | st.lists(st.sampled_from(["Ada", "c1", "c2", "gate", "nobody"]), max_size=2)
-MOMENT = st.none() | st.sampled_from([*(t for t in TIMES[1:-1]), "2025-04-01T09", "2024-12-31"])
+MOMENT = st.none() | st.sampled_from([*TIMES[1:6], "2025-04-01T09", "2024-12-31", "2025-05"])
 
 
 def meets(entry, where):
@@ -238,12 +248,19 @@ def meets(entry, where):
         return False
     if where.since is None and where.until is None:
         return True
-    if entry.time is None or entry.time[4:5] not in ("-",):
+    if entry.time not in TIMES[1:6]:
         return False
-    time = entry.time.replace(" ", "T")
-    late = where.since is None or time >= where.since.replace(" ", "T")
-    early = where.until is None or time[: len(where.until)] <= where.until.replace(" ", "T")
-    return late and early
+
+    def parts(time):
+        return time.replace(" ", "T").replace("T", "-").replace(":", "-").split("-")
+
+    time = parts(entry.time)
+    for bound, outside in ((where.since, "<"), (where.until, ">")):
+        if bound is not None:
+            pairs = [(a, b) for a, b in zip(time, parts(bound), strict=False) if a != b]
+            if pairs and (pairs[0][0] < pairs[0][1] if outside == "<" else pairs[0][0] > pairs[0][1]):
+                return False
+    return True
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -271,6 +288,13 @@ def test_until_a_month_is_to_its_end(gallery):
         gallery.add(random_image(0), time=datetime.date.fromisoformat(day))
     (entry,) = gallery.entries(Where(until="2025-04"))
     assert entry.time == "2025-04-30"
+
+
+def test_filters_take_days_and_numbers_of_any_kind(gallery):
+    gallery.add([random_image(0), random_image(1)], time=datetime.date(2025, 4, 30))
+    assert len(gallery.entries(Where(since=datetime.date(2025, 4, 30)))) == 2
+    first = gallery.entries()[0]
+    assert gallery.entries(Where(ids=np.array([first.id]))) == [first]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +328,36 @@ def test_a_file_given_twice_at_once_is_added_once(gallery, photos):
     assert (len(done), done.already) == (1, 1)
 
 
+def test_a_file_is_the_same_by_whatever_way_its_path_goes(gallery, photos, monkeypatch):
+    gallery.add(photos)
+    monkeypatch.chdir(photos / "Ada")
+    again = gallery.add([Path("1.png"), Path("..") / "Ada" / "2.png", Path("..") / "Ben"], unnamed=True)
+    assert (len(again), again.already) == (0, 3)
+
+
+def test_a_file_that_another_process_added_meanwhile_is_passed_over(gallery, model, photos):
+    found = embed(model, photos)
+    entries = [Entry(0, str(r.path), stamp="1-1", identity=r.identity) for r in found.records]
+    rows = found.features.numpy()
+    assert len(gallery._store.add(entries[:2], rows[:2])) == 2
+    (held,) = gallery._store.add(entries, rows)
+    assert held.path == entries[2].path
+    ((ids, _),) = gallery._store.nearest(rows[2:], 1, Where())
+    assert ids.tolist() == [held.id]
+    assert len(gallery) == 3
+
+
+def test_what_was_not_known_of_an_image_is_taken_over(gallery, photos):
+    gallery.add(photos, camera="c1")
+    done = gallery.add(photos, camera="c2", site="gate", time="2025-04-01")
+    assert (done.already, done.completed, done.kept) == (3, 3, 3)
+    for entry in gallery.entries(Where(since="2025", sites=["gate"])):
+        assert entry.camera == "c1"
+    assert len(gallery.entries(Where(since="2025", sites=["gate"]))) == 3
+    again = gallery.add(photos, camera="c1")
+    assert (again.completed, again.kept) == (0, 0)
+
+
 def test_a_file_that_was_written_anew_is_another_image(gallery, tmp_path):
     frame = save_image(tmp_path / "webcam.png", 1)
     gallery.add(frame)
@@ -316,7 +370,7 @@ def test_an_image_that_is_there_is_named_by_enrolment(gallery, photos):
     gallery.add(photos, unnamed=True)
     assert gallery.identities() == {}
     done = gallery.enrol("Ada", photos / "Ada")
-    assert (len(done), done.already, done.named) == (0, 2, 2)
+    assert (len(done), done.already, done.completed) == (0, 2, 2)
     assert gallery.identities() == {"Ada": 2}
 
 
@@ -440,7 +494,7 @@ def test_what_was_added_is_there_when_opened_again(place, model):
 def test_a_gallery_is_of_one_model(place, model):
     Gallery.create(place, model).close()
     torch.manual_seed(1)
-    with pytest.raises(FingerprintError):
+    with pytest.raises(FingerprintError, match=r"the gallery .* is of test_resnet .* another model"):
         Gallery.open(place, build_embedder("test_resnet", size=(32, 16)))
 
 
@@ -497,6 +551,8 @@ def test_removing_everything_by_mistake_is_refused(gallery):
         gallery.remove(Where(ids=[999]))
     with pytest.raises(GalleryError, match="no entry has the number 999"):
         gallery.name([999], "Ada")
+    with pytest.raises(GalleryError, match="no number was given"):
+        gallery.name([], "Ada")
     assert len(gallery) == 1
 
 
@@ -507,7 +563,7 @@ def test_who_is_forgotten_is_gone_and_others_stay(gallery):
     assert gallery.identities() == {"Ben": 1}
     assert gallery.search(random_image(0), threshold=0.9999).identity == "unknown"
     assert gallery.search(random_image(2), threshold=0.9999).identity == "Ben"
-    with pytest.raises(GalleryError, match="nobody is called 'Ada' here; known: Ben"):
+    with pytest.raises(GalleryError, match="nobody is called 'Ada' here; Known: Ben"):
         gallery.forget("Ada")
 
 
@@ -526,6 +582,8 @@ def test_a_forgetting_that_was_stopped_is_ended_by_the_next(gallery, monkeypatch
     assert store.must_purge()
     assert gallery.forget("Ada") == []
     assert not store.must_purge()
+    with pytest.raises(GalleryError, match="nobody is called 'Ada'"):
+        gallery.forget("Ada")
 
 
 def test_an_addition_is_whole_or_not_at_all(gallery, model, monkeypatch):

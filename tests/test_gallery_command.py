@@ -110,6 +110,31 @@ def test_a_box_and_filters_reach_the_search(folder, capsys):
     assert len(hits) == 2
 
 
+def test_a_build_that_cannot_be_leaves_nothing(folder, capsys):
+    assert run("gallery", "build", "a.gallery", "runs/photos", "gone") == 2
+    assert not Path("a.gallery").exists()
+
+
+def test_images_that_find_themselves_are_counted(folder, capsys):
+    run("gallery", "build", "a.gallery", "runs/photos", "photos")
+    capsys.readouterr()
+    run("gallery", "search", "a.gallery", "photos/Ben/1.png", "visitor.jpg")
+    assert "1 of 2 images are in the gallery themselves" in output(capsys)
+
+
+def test_a_calibration_for_pairs_says_what_it_means_for_searches(folder, capsys):
+    run("gallery", "build", "a.gallery", "runs/photos", "photos")
+    for n in range(80):
+        save_image(Path(f"many/i{n // 2}/{n}.png"), n)
+    found = gracl.embed(gracl.load_model("runs/photos"), "many")
+    chosen = gracl.calibrate(found, rate=0.2, evidence="identities")
+    gracl.write_calibration("calibration.json", chosen)
+    capsys.readouterr()
+    words = ["visitor.jpg", "--calibration", "calibration.json"]
+    assert run("gallery", "search", "a.gallery", *words) == 0
+    assert "made for pairs of images; of strangers who search these 3" in output(capsys)
+
+
 def test_thumbnails_are_written_out(folder, capsys):
     run("gallery", "build", "a.gallery", "runs/photos", "photos", "--thumbnails")
     assert run("gallery", "list", "a.gallery", "--save-thumbnails", "small", "--identity", "Ben") == 0
@@ -135,12 +160,15 @@ def test_list_counts_individuals(folder, capsys):
         (["search", "a.gallery"], "no images were given"),
         (["add", "a.gallery", "gone.jpg"], "gone.jpg"),
         (["remove", "a.gallery"], "no condition was given"),
-        (["forget", "a.gallery", "Eve"], "nobody is called 'Eve' here; known: Ben, Cleo"),
+        (["forget", "a.gallery", "Eve"], "nobody is called 'Eve' here; Known: Ben, Cleo"),
         (["search", "a.gallery", "visitor.jpg", "--threshold", "2"], "lies in [-1, 1]"),
         (["search", "a.gallery", "visitor.jpg", "--box", "0", "0", "0", "0"], "crop box"),
         (["search", "a.gallery", "photos", "new", "--box", "0", "0", "4", "4"], "there are 2"),
         (["search", "a.gallery", "visitor.jpg", "-o", "visitor.jpg"], "is not overwritten"),
         (["search", "a.gallery", "visitor.jpg", "--since", "spring"], "since is 'spring'"),
+        (["search", "a.gallery", "visitor.jpg", "--identity", "Nobdy"], "meets these filters"),
+        (["name", "a.gallery", "Ben"], "no number was given"),
+        (["search", "a.gallery", "photos", "--box", "0", "0", "4", "4"], "photos is a folder"),
         (["list", "a.gallery", "--save-thumbnails", "small"], "keeps no thumbnails"),
         (["build", "a.gallery", "runs/photos", "new", "--thumbnails"], "made without thumbnails"),
         (["build", "photos/Ben/1.png", "runs/photos", "new"], "cannot be opened as a gallery"),

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import random_image
-from gracl.errors import GalleryError, OutOfMemory
-from gracl.gallery import shortcut, sqlite, vectors
+from gracl.errors import GalleryError, NoGallery, OutOfMemory
+from gracl.gallery import on_disk, shortcut, sqlite, vectors
 from gracl.gallery.entries import Entry, Where
 from gracl.gallery.gallery import Gallery
+from gracl.gallery.on_disk import found_in, stretches
 from gracl.gallery.shortcut import Shortcut
-from gracl.gallery.sqlite import SqliteStore, found_in, stretches
+from gracl.gallery.sqlite import SqliteStore
 from gracl.gallery.store import About
 from gracl.gallery.vectors import Vectors
 from gracl.models.embedder import build_embedder
@@ -183,7 +186,7 @@ def test_rows_in_memory_are_let_go_of(tmp_path):
     ("content", "message"),
     [
         (b"just a text, and a long one, so that it has a header's length" * 20, "cannot be opened"),
-        (b"", "no gallery of gracl's"),
+        (b"SQLite format 3\0 and then nothing of it" * 50, "cannot be opened"),
     ],
 )
 def test_another_file_is_no_gallery_and_stays_as_it_is(tmp_path, content, message):
@@ -192,6 +195,42 @@ def test_another_file_is_no_gallery_and_stays_as_it_is(tmp_path, content, messag
     with pytest.raises(GalleryError, match=message):
         SqliteStore(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("left", ["nothing", "empty database"])
+def test_what_a_process_leaves_that_was_killed_at_the_start_is_no_obstacle(tmp_path, left):
+    path = tmp_path / "a.gallery"
+    path.touch()
+    if left == "empty database":
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA user_version = 7")
+            other.commit()
+    with pytest.raises(NoGallery):
+        SqliteStore(path)
+    store = SqliteStore(path, ABOUT)
+    assert store.about == ABOUT
+
+
+def test_a_gallery_that_may_not_be_written_can_be_searched(tmp_path, monkeypatch):
+    store, _ = filled(tmp_path / "a.gallery")
+    store.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr(sqlite, "_may_write", lambda _: False)  # root may write anything
+    store = SqliteStore(tmp_path / "a.gallery")
+    assert store.nearest(rows_of(40)[:1], 1, Where())[0][0].tolist() == [1]
+    with pytest.raises(GalleryError, match="lack the permission"):
+        store.add([Entry(0, "x")], rows_of(1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_closed_gallery_and_another_thread_are_told(tmp_path):
+    store, _ = filled(tmp_path / "a.gallery")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(GalleryError, match="one of its own"):
+        pool.submit(store.find, Where()).result()
+    store.close()
+    for action in (lambda: store.find(Where()), lambda: store.nearest(rows_of(1), 1, Where())):
+        with pytest.raises(GalleryError, match="Open it anew"):
+            action()
 
 
 def test_another_database_is_not_touched(tmp_path):
@@ -350,6 +389,19 @@ def test_rows_let_go_of_are_overwritten_in_memory():
     held.drop(np.array([1]))
     assert not before[:3].any()
     assert held.ids.tolist() == [0, 2]
+
+
+@given(st.binary(max_size=300), st.lists(st.binary(min_size=1, max_size=60), max_size=6), st.data())
+def test_found_in_finds_what_is_there(tmp_path_factory, content, others, data):
+    cut = st.integers(0, len(content))
+    pieces = [content[slice(*sorted((data.draw(cut), data.draw(cut))))] for _ in range(4)]
+    pieces = [piece for piece in [*pieces, *others] if len(piece) >= 3]
+    path = tmp_path_factory.mktemp("disk") / "a"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_disk, "PIECE", 40)
+        found = found_in([path], pieces)
+    assert {piece[-24:] for piece in found} == {p[-24:] for p in pieces if p[-24:] in content}
 
 
 def test_found_in_looks_at_every_file(tmp_path):

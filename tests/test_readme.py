@@ -33,7 +33,9 @@ def commands():
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    draw_people("photos", identities=8, test_identities=3, cameras=2, images_per_camera=3)
+    draw_people("photos", identities=8, test_identities=40, cameras=2, images_per_camera=3)
+    for n in range(3):
+        save_image(tmp_path / "new" / f"{n}.png", n, size=(48, 24))
 
 
 def test_the_make_commands_exist_and_the_gate_runs_both():

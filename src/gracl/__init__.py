@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "Association": "gracl.association",
+    "Box": "gracl.data.records",
     "Calibration": "gracl.calibration",
     "ClusterSampler": "gracl.data.sampler",
     "Comparison": "gracl.comparison",
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
     from gracl.data.pairs import read_links as read_links
     from gracl.data.pairs import read_pairs as read_pairs
     from gracl.data.readers import load_dataset as load_dataset
+    from gracl.data.records import Box as Box
     from gracl.data.records import Dataset as Dataset
     from gracl.data.records import Record as Record
     from gracl.data.records import Records as Records

@@ -71,20 +71,7 @@ def load_model(path: str | Path) -> Embedder:
     >>> model = load_model("runs/photos")                     # doctest: +SKIP
     >>> model = load_model("runs/photos/model.safetensors")   # doctest: +SKIP
     """
-    name = path.as_posix() if isinstance(path, Path) else path
-    if name.startswith(HUB):
-        repository, _, revision = name.removeprefix(HUB).partition("@")
-        given = fetch_model(repository, revision=revision or None)
-    else:
-        given = Path(path).expanduser()
-    path = given / WEIGHTS if given.is_dir() else given
-    if not path.is_file():
-        why = "there is no such file or folder"
-        if given.is_dir():
-            why = "it has no model.safetensors, which a run writes when it is finished"
-        raise WeightsError(
-            f"{given} is no model: {why}. Give the folder of a finished run, or a model.safetensors"
-        )
+    path = locate_model(path)
     tensors, about = _read_safetensors(path)
     if "gracl" not in about:
         raise WeightsError(
@@ -100,9 +87,32 @@ def load_model(path: str | Path) -> Embedder:
             f"{path} cannot be made a model by this gracl: {why.rstrip('.')}. Take the file whole, "
             "and a gracl as new as the one that wrote it"
         ) from error
-    if given.is_dir() and (given / DESCRIPTION).is_file():
-        _require_described(given, model)
+    if path.name == WEIGHTS and (path.parent / DESCRIPTION).is_file():
+        _require_described(path.parent, model)
     return model
+
+
+def locate_model(path: str | Path) -> Path:
+    """The file of a model that `load_model` takes; one on the hub is loaded into its cache.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    name = path.as_posix() if isinstance(path, Path) else path
+    if name.startswith(HUB):
+        repository, _, revision = name.removeprefix(HUB).partition("@")
+        given = fetch_model(repository, revision=revision or None)
+    else:
+        given = Path(path).expanduser()
+    file = given / WEIGHTS if given.is_dir() else given
+    if not file.is_file():
+        why = "there is no such file or folder"
+        if given.is_dir():
+            why = "it has no model.safetensors, which a run writes when it is finished"
+        raise WeightsError(
+            f"{given} is no model: {why}. Give the folder of a finished run, or a model.safetensors"
+        )
+    return file
 
 
 def rebuild(tensors: dict[str, Tensor], config: ModelConfig) -> Embedder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from gracl.errors import ConfigError
 from gracl.terminal import Bars, console, print_found, print_left_out
 
 if TYPE_CHECKING:
+    from gracl.calibration import Calibration
     from gracl.gallery.entries import Where
     from gracl.gallery.gallery import Gallery as OpenGallery
     from gracl.gallery.results import Added, Found, Threshold
@@ -265,30 +267,45 @@ def list_entries(command: List) -> None:
 
 def search(command: Search) -> None:
     """Search for each image."""
+    from gracl.calibration import Calibration
+    from gracl.errors import GalleryError
+    from gracl.files import write
+    from gracl.gallery.entries import whole_path
+
     if command.out is not None:
         require_own_table("--out", command.out, ",".join(HITS))
     if command.threshold is not None and command.calibration is not None:
         raise ConfigError("--threshold and --calibration both say what is unknown; give one of them")
     images = _boxed(command.images, command.box)
+    where = _where(command.filters)
     with ExitStack() as stack:
         opened = stack.enter_context(_opened(command))
+        calibrated, size = _threshold(command), len(opened)
+        if not opened.entries(where):
+            raise GalleryError(f"{command.gallery} is empty, or no image of it meets these filters")
         bars = None if command.json else stack.enter_context(Bars())
         found = opened.search_all(
             images,
             k=command.k,
-            threshold=_threshold(command),
-            where=_where(command.filters),
+            threshold=calibrated,
+            where=where,
             batch_size=command.how.batch_size,
             on_bad=command.how.on_bad,
             progress=lambda done, total: bars("search", done, total or done) if bars else None,
         )
     if command.out is not None:
-        _write_hits(command.out, found)
+        write(command.out, _table(found).encode())
     if command.json:
         for one in found:
             print(json.dumps(_plain(asdict(one))))
         return
     print_found(found)
+    own = sum(any(hit.path == whole_path(one.query) for hit in one) for one in found)
+    if own:
+        told = f"note: {own} of {len(found)} images are in the gallery themselves, and found themselves"
+        console.print(told, soft_wrap=True)
+    if isinstance(calibrated, Calibration):
+        _print_what_it_means(calibrated, size)
     if command.threshold is None and command.calibration is None:
         console.print(
             "no threshold was given, so the nearest is named however far it is; "
@@ -317,6 +334,14 @@ def forget(command: Forget) -> None:
 
     with _opened(command) as opened:
         gone = opened.forget(command.identity)
+    if not gone:
+        console.print(
+            f"nobody is called '{command.identity}' here; a forgetting that had been stopped was "
+            "ended: what was deleted then was cleared",
+            soft_wrap=True,
+            markup=False,
+        )
+        return
     console.print(f"{len(gone)} images of {command.identity} are forgotten", markup=False)
     if is_url(command.gallery):
         console.print(
@@ -343,8 +368,12 @@ def _opened(command: Add | Enrol | List | Search | Name | Remove | Forget) -> Op
 
 
 def _require_images(images: Sequence[Path]) -> None:
+    from gracl.data.parts import existing
+
     if not images:
         raise ConfigError("no images were given; type their files or folders after the gallery's name")
+    for path in images:
+        existing(path.expanduser())
 
 
 def _add(opened: OpenGallery, command: Build | Add | Enrol, **how: Any) -> Added:
@@ -361,8 +390,10 @@ def _add(opened: OpenGallery, command: Build | Add | Enrol, **how: Any) -> Added
     told = [f"{len(done)} images added"]
     if done.already:
         told.append(f"{done.already} were there already")
-    if done.named:
-        told.append(f"{done.named} of these were given a name")
+    if done.completed:
+        told.append(f"of {done.completed} of these more is known now")
+    if done.kept:
+        told.append(f"{done.kept} of these keep what was said of them before")
     console.print(f"{', '.join(told)}; {len(opened)} in all: {command.gallery}", soft_wrap=True)
     return done
 
@@ -388,13 +419,29 @@ def _threshold(command: Search) -> Threshold | None:
     return read_calibration(command.calibration)
 
 
+def _print_what_it_means(calibration: Calibration, size: int) -> None:
+    """How many strangers may be named, where that is not what the threshold was chosen for."""
+    if calibration.rate_per == "search" and calibration.gallery >= size:
+        return
+    made = f"for searches among {calibration.gallery} images"
+    if calibration.rate_per == "comparison":
+        made = "for pairs of images"
+    console.print(
+        f"note: the calibration was made {made}; of strangers who search these {size}, up to "
+        f"{calibration.most_answers(size):.0%} may be given a name. Calibrate on this gallery's "
+        "images: gracl calibrate --rate-per search",
+        soft_wrap=True,
+    )
+
+
 def _boxed(images: Sequence[Path], box: tuple[int, int, int, int] | None) -> Any:
     from gracl.data.records import Box, Record
 
     if box is None:
         return images
-    if len(images) != 1:
-        raise ConfigError(f"--box is a part of one image; there are {len(images)}")
+    if len(images) != 1 or images[0].is_dir():
+        given = f"{images[0]} is a folder" if len(images) == 1 else f"there are {len(images)}"
+        raise ConfigError(f"--box is a part of one image; {given}")
     return Record(images[0], box=Box(*box))
 
 
@@ -418,16 +465,18 @@ def _plain(held: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _write_hits(path: Path, found: Sequence[Found]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(HITS)
-        for one in found:
-            for rank, hit in enumerate(one, start=1):
-                entry = hit.entry
-                facts = (entry.identity, entry.camera, entry.site, entry.time, entry.path)
-                head = (one.query.path, one.identity, rank, f"{hit.similarity:.4f}", entry.id)
-                rows.writerow([*head, *facts])
+def _table(found: Sequence[Found]) -> str:
+    """All hits as a CSV."""
+    file = io.StringIO(newline="")
+    rows = csv.writer(file)
+    rows.writerow(HITS)
+    for one in found:
+        for rank, hit in enumerate(one, start=1):
+            entry = hit.entry
+            facts = (entry.identity, entry.camera, entry.site, entry.time, entry.path)
+            head = (one.query.path, one.identity, rank, f"{hit.similarity:.4f}", entry.id)
+            rows.writerow([*head, *facts])
+    return file.getvalue()
 
 
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -14,7 +15,10 @@ from gracl.errors import ConfigError
 
 UNKNOWN = "unknown"
 """The answer that no individual of the gallery is near enough; nobody can be enrolled under it."""
-_TIME = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d.*)?)?)?)?)?")
+MONTH, DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+_TIME = re.compile(rf"\d{{4}}(-{MONTH}(-{DAY}([T ]\d\d(:\d\d(:\d\d.*)?)?)?)?)?")
+FACTS = ("identity", "camera", "site", "time", "sequence")
+"""What can be said of an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,16 @@ class Entry:
     site: str | None = None
     """Where the camera stood."""
     time: str | None = None
-    """A day or a moment; filters read what begins as ISO 8601 does: 2025-04-01T09:30."""
+    """A day or a moment; filters read ISO 8601: 2025, 2025-04, 2025-04-01, 2025-04-01T09:30."""
     sequence: str | None = None
     """The tracklet, burst or video that the image was taken from."""
     stamp: str | None = None
     """Size and time of the file, by which it is known again."""
+
+    @property
+    def moment(self) -> str | None:
+        """`time` as filters compare it; None where it is not in ISO 8601."""
+        return None if self.time is None or not _TIME.fullmatch(self.time) else _iso(self.time)
 
     @property
     def record(self) -> Record:
@@ -56,9 +65,10 @@ class Where:
     identities: Collection[str] | None = None
     cameras: Collection[str] | None = None
     sites: Collection[str] | None = None
-    since: str | None = None
-    """The first day or moment, included; entries without an ISO time are before and after none."""
-    until: str | None = None
+    since: str | datetime.date | None = None
+    """The first day or moment, included. Times are compared as exactly as both are known, and entries
+    without an ISO time are neither before nor after anything."""
+    until: str | datetime.date | None = None
     """The last, included to its end: until 2025-04 is all of April."""
     named: bool | None = None
     """With an identity, or without one."""
@@ -66,6 +76,9 @@ class Where:
     def __post_init__(self) -> None:
         for name in ("since", "until"):
             value = getattr(self, name)
+            if isinstance(value, datetime.date):
+                value = value.isoformat()
+                object.__setattr__(self, name, value)
             if value is not None and not _TIME.fullmatch(value):
                 raise ConfigError(
                     f"{name} is '{value}'; expected a day or a moment such as 2025, 2025-04, "
@@ -74,6 +87,8 @@ class Where:
         for name in ("ids", "identities", "cameras", "sites"):
             if isinstance(getattr(self, name), str | int):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; expected a list of such")
+        if self.ids is not None:
+            object.__setattr__(self, "ids", tuple(int(id) for id in self.ids))
 
     @property
     def is_all(self) -> bool:
@@ -97,21 +112,18 @@ class Where:
                 text, parameter = among(column, values)
                 parts.append((text, [parameter]))
         if self.since is not None:
-            parts.append(("replace(time, ' ', 'T') >= ?", [_iso(self.since)]))
+            parts.append(("moment >= substr(CAST(? AS TEXT), 1, length(moment))", [_iso(self.since)]))
         if self.until is not None:
             until = _iso(self.until)
-            parts.append((f"substr(replace(time, ' ', 'T'), 1, {len(until)}) <= ?", [until]))
-        if self.since is not None or self.until is not None:
-            # Other ways to write a day have no order.
-            parts.append(("substr(time, 5, 1) = '-'", []))
+            parts.append((f"substr(moment, 1, {len(until)}) <= ?", [until]))
         if self.named is not None:
             parts.append((f"identity IS {'NOT ' if self.named else ''}NULL", []))
         text = " AND ".join(part for part, _ in parts) or "1 = 1"
         return text, [parameter for _, some in parts for parameter in some]
 
 
-def _iso(time: str) -> str:
-    return time.replace(" ", "T")
+def _iso(time: str | datetime.date) -> str:
+    return str(time).replace(" ", "T")
 
 
 def stamp_of(record: Record) -> str | None:
@@ -121,6 +133,11 @@ def stamp_of(record: Record) -> str | None:
     except OSError:
         return None
     return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def whole_path(record: Record) -> str:
+    """An image's whole path, the same however it was come by; links are not followed."""
+    return os.path.abspath(record.path)  # noqa: PTH100 - Path.absolute() keeps "..", resolve() follows
 
 
 def checked_time(time: str | datetime.date | None) -> str | None:

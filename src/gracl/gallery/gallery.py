@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -21,12 +22,13 @@ from typing import Any
 
 from PIL import Image
 
+from gracl.calibration import Calibration
 from gracl.data.records import Box, Record
 from gracl.data.store import OnBad
-from gracl.embedding import Images, each_item, embed, embed_with_pixels
-from gracl.errors import ConfigError, DataError, GalleryError
+from gracl.embedding import Images, crops, each_item, embed, embed_with_pixels
+from gracl.errors import ConfigError, DataError, FingerprintError, GalleryError, did_you_mean
 from gracl.features import Features, no_features, require_same_model
-from gracl.files import load_model
+from gracl.files import load_model, locate_model
 from gracl.gallery.entries import Entry, Where, checked_identity, checked_time
 from gracl.gallery.intake import Intake
 from gracl.gallery.postgres import PostgresStore, is_url
@@ -71,8 +73,8 @@ class Gallery:
         Args:
             at: a file that is not there yet; `postgresql://server/database#name` (extra postgres; see
                 `gracl.gallery.postgres`); None keeps it in memory, until the program ends.
-            model: a run's folder or model.safetensors, a copy of which the gallery keeps so that it can
-                be opened by itself; or a model, which then must be given to `open` each time.
+            model: what `gracl.load_model` takes, such as a run's folder: the gallery keeps a copy, so
+                that it can be opened by itself. Or a model, which `open` then must be given each time.
             thumbnails: also keep of each image what the model saw of it, as a small JPEG.
             device: where images are embedded.
 
@@ -91,11 +93,8 @@ class Gallery:
             whose.version,
             thumbnails=thumbnails,
         )
-        store = _store(at, about)
-        if not isinstance(model, Embedder):
-            path = Path(model).expanduser()
-            store.keep_model((path / "model.safetensors" if path.is_dir() else path).read_bytes())
-        return cls(store, loaded)
+        kept = None if isinstance(model, Embedder) else locate_model(model).read_bytes()
+        return cls(_store(at, about, kept), loaded)
 
     @classmethod
     def open(
@@ -121,7 +120,7 @@ class Gallery:
             else:
                 found = model if isinstance(model, Embedder) else load_model(model)
             if found is not None:
-                require_same_model(found, store.about)
+                _require_own_model(found, store.about, at)
                 found.to(choose_device(device))
         except BaseException:
             store.close()
@@ -309,7 +308,7 @@ class Gallery:
             FingerprintError: the threshold is of another model.
         """
         if box is not None:
-            image = Record(Path(image), box=Box(*box))  # type: ignore[arg-type]
+            image = _part(image, Box(*box))
         found = self.search_all(image, k=k, threshold=threshold, where=where)
         if len(found) != 1:
             raise DataError(f"there are {len(found)} images; expected one. Use search_all")
@@ -350,11 +349,15 @@ class Gallery:
     def _limit(self, threshold: Threshold | None) -> float | None:
         if threshold is None:
             return None
-        if isinstance(threshold, int | float):
-            limit = float(threshold)
-        else:
+        if isinstance(threshold, Calibration):
             require_same_model(threshold, self.about)
-            limit = threshold.threshold
+            threshold = threshold.threshold
+        try:
+            limit = float(threshold)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"threshold is {threshold!r}; expected a number or a calibration"
+            ) from error
         if not -1 <= limit <= 1:
             raise ConfigError(f"threshold is {limit:g}; a similarity lies in [-1, 1]")
         return limit
@@ -380,6 +383,10 @@ class Gallery:
 
     def name(self, ids: Collection[int], identity: str | None) -> None:
         """Says whose entries are, also where something else was said before; None: nobody knows.
+
+        Args:
+            ids: numbers of entries.
+            identity: their name.
 
         Raises:
             GalleryError: there are no such entries.
@@ -414,24 +421,48 @@ class Gallery:
 
         Raises:
             GalleryError: nobody is called so; or another process keeps the old state open, or something
-                is left. Then call it again, with the same name: what was stopped is ended.
+                is left. Then call it again, with the same name: the file is rewritten, though what to
+                look for in it is no longer known, and no entries are given.
         """
         where = Where(identities=[identity])
         if not (self._store.count(where) or self._store.must_purge()):
-            known = ", ".join(self._store.identities()) or "nobody"
-            raise GalleryError(f"nobody is called '{identity}' here; known: {known}")
+            known = did_you_mean(identity, self._store.identities())
+            raise GalleryError(f"nobody is called '{identity}' here; {known}")
         return self._store.forget(where)
 
     def _require(self, ids: Collection[int]) -> None:
+        if not len(ids):
+            raise GalleryError("no number was given; 'gracl gallery list --images' shows them")
         held = {entry.id for entry in self._store.find(Where(ids=ids))}
         if missing := sorted({*ids} - held):
             raise GalleryError(f"no entry has the number {', '.join(map(str, missing[:5]))}")
 
 
-def _store(at: str | Path | None, about: About | None) -> Store:
+def _store(at: str | Path | None, about: About | None, model: bytes | None = None) -> Store:
     if at is not None and is_url(at):
-        return PostgresStore(str(at), about)
-    return SqliteStore(None if at is None else Path(at).expanduser().absolute(), about)
+        return PostgresStore(str(at), about, model)
+    return SqliteStore(None if at is None else Path(at).expanduser().absolute(), about, model)
+
+
+def _require_own_model(model: Embedder, about: About, at: str | Path) -> None:
+    try:
+        require_same_model(model, about)
+    except FingerprintError as error:
+        raise FingerprintError(
+            f"the gallery {at} is of {about.backbone or 'a model'} {about.fingerprint[:12]}, and what "
+            f"was given is {model.backbone_name or 'a model'} {no_features(model).fingerprint[:12]}, "
+            "another model. Give the run that the gallery was built with, or build another gallery"
+        ) from error
+
+
+def _part(image: Any, box: Box) -> Any:
+    """A part of one image, as something to embed."""
+    if not isinstance(image, str | os.PathLike):
+        (part,) = crops([image], [[box]])
+        return part
+    if Path(image).is_dir():
+        raise DataError(f"{image} is a folder; a box is a part of one image")
+    return Record(Path(image), box=box)
 
 
 def _model_of(content: bytes) -> Embedder:

@@ -15,7 +15,7 @@ from gracl.data.records import Box, Record
 from gracl.embedding import Item
 from gracl.errors import DataError
 from gracl.features import Features
-from gracl.gallery.entries import Entry, stamp_of
+from gracl.gallery.entries import FACTS, Entry, stamp_of, whole_path
 from gracl.gallery.results import Added
 from gracl.gallery.store import Store
 from gracl.neighbors import check_features
@@ -52,9 +52,9 @@ class Intake:
         held = self._held_as(entry)
         if held is not None:
             self.done.already += 1
-            self._name(held, entry.identity)
+            self._complete(held, entry)
             return False
-        place = (str(record.path), record.box)
+        place = entry.path, entry.box
         if self._stamps.get(place) == entry.stamp:  # given twice
             self.done.already += 1
             return False
@@ -63,22 +63,22 @@ class Intake:
 
     def keep(self, found: Features, pixels: NDArray[np.uint8] | None) -> None:
         """Puts features into the store, with thumbnails where there are pixels."""
-        places = [(str(record.path), record.box) for record in found.records]
         entries = [
-            self._entry(record, self._stamps.get(place))
-            for record, place in zip(found.records, places, strict=True)
+            self._entry(record, self._stamps.get((whole_path(record), record.box)))
+            for record in found.records
         ]
         if entries:
             jpegs = [] if pixels is None else [_jpeg(seen) for seen in pixels]
-            self.done.entries += self._store.add(entries, check_features(found.features).numpy(), jpegs)
+            held = self._store.add(entries, check_features(found.features).numpy(), jpegs)
+            self.done.entries += held
+            self.done.already += len(entries) - len(held)  # added by somebody else meanwhile
         self.done.left_out += found.left_out
 
     def _entry(self, record: Record, stamp: str | None) -> Entry:
         """What will be held of an image; its number is given by the store."""
-        path = record.path.absolute() if stamp is not None else record.path
         entry = Entry(
             0,
-            str(path),
+            whole_path(record) if stamp is not None else str(record.path),
             record.box,
             identity=record.identity,
             camera=record.camera,
@@ -93,16 +93,25 @@ class Intake:
         same = (e for e in self._store.at(entry.path) if (e.box, e.stamp) == (entry.box, entry.stamp))
         return next(same, None)
 
-    def _name(self, held: Entry, identity: str | None) -> None:
-        if identity is None or held.identity == identity:
-            return
-        if held.identity is not None:
+    def _complete(self, held: Entry, said: Entry) -> None:
+        """Takes over what is said of an image and was not known; what was known before stays."""
+        if said.identity is not None and held.identity not in (None, said.identity):
             raise DataError(
-                f"{held.path} is in the gallery as '{held.identity}', not as '{identity}'. If that is "
-                f"wrong, say so: gallery.name([{held.id}], '{identity}'), or gracl gallery name"
+                f"{held.path} is in the gallery as '{held.identity}', not as '{said.identity}'. If "
+                f"that is wrong, say so: gallery.name([{held.id}], '{said.identity}'), or gracl "
+                f"gallery name GALLERY '{said.identity}' {held.id}"
             )
-        self._store.name([held.id], identity)
-        self.done.named += 1
+        new = {
+            name: getattr(said, name)
+            for name in FACTS
+            if getattr(held, name) is None and getattr(said, name) is not None
+        }
+        if new:
+            self._store.say(replace(held, **new))
+            self.done.completed += 1
+        told = {name: value for name, value in self._given.items() if value is not None}
+        if any(getattr(held, name) not in (None, value) for name, value in told.items()):
+            self.done.kept += 1
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

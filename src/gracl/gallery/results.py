@@ -42,6 +42,7 @@ class Found(Sequence[Hit]):
 
     query: Record
     hits: tuple[Hit, ...]
+    """The k nearest; where none of them has a name and somebody farther answers, that one as well."""
     identity: str | None
     """The nearest named image's, if it reaches the threshold; "unknown" where a threshold was given and
     no image reaches it; None where no one near enough has a name. Without a threshold nearest means
@@ -66,8 +67,10 @@ class Added:
     """Those that were added."""
     already: int = 0
     """Images that were there, by path, box, and the file's size and time."""
-    named: int = 0
-    """Of these, images without a name that were given one."""
+    completed: int = 0
+    """Of these, images of which something was said that was not known: a name, a camera, ..."""
+    kept: int = 0
+    """Of these, images of which something else was said than is known, and that stayed as they were."""
     left_out: list[Problem] = field(default_factory=list)
     """Images that could not be read."""
 

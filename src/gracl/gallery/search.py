@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from gracl.errors import ConfigError
 from gracl.features import Features
 from gracl.gallery.entries import UNKNOWN, Entry, Where
@@ -39,7 +41,9 @@ def search(store: Store, found: Features, *, k: int, limit: float | None, where:
         entries |= _entries(store, further)
         for row, (ids, values) in zip(nameless, further, strict=True):
             given = answer(entries, ids, values, limit)
-            answers[row] = None if given == UNKNOWN else given
+            if given not in (None, UNKNOWN):
+                answers[row] = given
+                near[row] = (np.append(near[row][0], ids), np.append(near[row][1], values))
     return [
         Found(record, _hits(entries, one), given)
         for record, one, given in zip(found.records, near, answers, strict=True)
@@ -54,4 +58,5 @@ def _entries(store: Store, near: Sequence[Near]) -> dict[int, Entry]:
 def _hits(entries: dict[int, Entry], near: Near) -> tuple[Hit, ...]:
     pairs = zip(*near, strict=True)
     # What another process removed meanwhile is no hit.
-    return tuple(Hit(float(value), entries[int(id)]) for id, value in pairs if int(id) in entries)
+    found = ((max(-1.0, min(1.0, float(value))), entries.get(int(id))) for id, value in pairs)
+    return tuple(Hit(value, entry) for value, entry in found if entry is not None)

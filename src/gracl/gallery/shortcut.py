@@ -30,7 +30,7 @@ AFTER = 20
 GUESSES = 64
 """Rows multiplied out first, beyond the k that are wanted."""
 SLACK = 1e-5
-"""What rounding may take from a bound."""
+"""What rounding may take from a bound; of very long rows more, in proportion."""
 TOO_MANY = 0.2
 """Share of rows to multiply out above which the product with all of them is quicker."""
 
@@ -56,7 +56,8 @@ class Shortcut:
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         """Follows rows that were let go of; `kept` (N,) says which stayed."""
-        self._short = self._short[: self._n][torch.from_numpy(kept)]
+        self._short, old = self._short[: self._n][torch.from_numpy(kept)], self._short
+        old.zero_()
         self._n = len(self._short)
 
     def nearest(self, query: Rows, k: int, rows: Rows, mask: NDArray[np.bool_] | None) -> Ids | None:
@@ -74,7 +75,7 @@ class Shortcut:
         guesses = min(self._n if mask is None else int(mask.sum()), k + GUESSES)
         first = torch.from_numpy(bounds).topk(guesses, sorted=False).indices.numpy()
         least = np.partition(rows[first] @ query, guesses - k)[guesses - k]
-        places = np.flatnonzero(bounds >= least - SLACK)
+        places = np.flatnonzero(bounds >= least - max(SLACK, len(query) * 2.0**-24))
         if len(places) > TOO_MANY * len(bounds):
             return None
         found = torch.from_numpy(rows[places] @ query).topk(min(k, len(places)), sorted=False)

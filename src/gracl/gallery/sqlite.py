@@ -8,10 +8,10 @@ power cut; several processes may use it at once. Deleted content is overwritten 
 from __future__ import annotations
 
 import json
-import mmap
+import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from gracl.errors import GalleryError, NoGallery
 from gracl.forecast import require_memory
 from gracl.gallery.entries import Entry, Where
+from gracl.gallery.on_disk import found_in, stretches
 from gracl.gallery.store import About, Near, Rows, Store, Traces
 from gracl.gallery.vectors import Vectors
 
@@ -30,6 +31,7 @@ PAGE = 65536
 """Bytes a page: of 4096, a row of 512 float32 would fill one and leave half of it empty."""
 PATIENCE = 30.0
 """Seconds that a process waits for another one's commit."""
+MAGIC = b"SQLite format 3\0"
 LEAST_TEXT = 8
 """Bytes of a text that one can look for among numbers: shorter ones occur by chance."""
 SCHEMA = """
@@ -39,7 +41,7 @@ CREATE TABLE model (content BLOB NOT NULL);
 CREATE TABLE entries (
     id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL,
     x INTEGER, y INTEGER, w INTEGER, h INTEGER,
-    identity TEXT, camera TEXT, site TEXT, time TEXT, sequence TEXT, stamp TEXT
+    identity TEXT, camera TEXT, site TEXT, time TEXT, sequence TEXT, stamp TEXT, moment TEXT
 );
 CREATE INDEX entries_path ON entries (path);
 CREATE INDEX entries_identity ON entries (identity);
@@ -51,13 +53,15 @@ CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 class SqliteStore(Store):
     """See `gracl.gallery.store.Store`."""
 
-    def __init__(self, path: Path | None, about: About | None = None) -> None:
+    def __init__(
+        self, path: Path | None, about: About | None = None, model: bytes | None = None
+    ) -> None:
         """Opens the file, or makes it where `about` is given; no path is a gallery in memory."""
         self.path = path
-        self._connection = self._connect(path, is_new=about is not None)
+        self._connection = _connect(path, is_new=about is not None)
         try:
             if about is not None:
-                self._make(about)
+                self._make(about, model)
             self.about = self._read_about()
         except BaseException:
             self._connection.close()
@@ -65,18 +69,7 @@ class SqliteStore(Store):
         self._held = Vectors(self.about.dim)
         self._version: tuple[int, int] | None = None
 
-    def _connect(self, path: Path | None, *, is_new: bool) -> sqlite3.Connection:
-        if path is not None and is_new and path.exists():
-            raise GalleryError(f"{path} is there already; add to it, or give another name")
-        if path is not None and is_new and not path.parent.is_dir():
-            raise GalleryError(f"{path.parent} is no folder: make it, or give another place")
-        if path is not None and not is_new and not path.is_file():
-            raise NoGallery(
-                f"there is no gallery {path}. Make one: gracl gallery build {path} RUN IMAGES"
-            )
-        return sqlite3.connect(path or ":memory:", timeout=PATIENCE, isolation_level=None)
-
-    def _make(self, about: About) -> None:
+    def _make(self, about: About, model: bytes | None) -> None:
         # Before there is any table; a file that was made keeps it.
         self._connection.execute(f"PRAGMA page_size = {PAGE}")
         self._settle()
@@ -87,6 +80,8 @@ class SqliteStore(Store):
                 self._connection.execute(statement.removesuffix(";"))
             self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
             self._run("INSERT INTO about VALUES (?)", [about.to_json()])
+            if model is not None:
+                self._run("INSERT INTO model VALUES (?)", [model])
 
     def _read_about(self) -> About:
         try:
@@ -104,6 +99,8 @@ class SqliteStore(Store):
             ) from error
 
     def _settle(self) -> None:
+        if not _may_write(self.path):
+            return
         for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {setting}")
 
@@ -132,6 +129,9 @@ class SqliteStore(Store):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+    def _exclude_others(self) -> None:
+        """A transaction of SQLite's that writes is the only one."""
 
     def _next_ids(self, n: int) -> range:
         last = self._run("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'")
@@ -169,14 +169,16 @@ class SqliteStore(Store):
         """See `Store.add`; what is searched already grows by these."""
         before = self._now()
         held = super().add(entries, vectors, jpegs)
-        if before == self._version and self._now()[1] == before[1]:  # nobody else wrote meanwhile
+        # Where nobody else wrote meanwhile, and all were new.
+        if len(held) == len(entries) and before == self._version and self._now()[1] == before[1]:
             self._held.append(np.array([entry.id for entry in held], dtype=np.int64), vectors)
             self._version = self._now()
         return held
 
     def _now(self) -> tuple[int, int]:
         """Changes by this connection; a number that others' commits change."""
-        return self._connection.total_changes, int(self._run("PRAGMA data_version")[0][0])
+        with _told(self.path):
+            return self._connection.total_changes, int(self._run("PRAGMA data_version")[0][0])
 
     def _follow(self) -> None:
         """Takes into memory what was added, and lets go of what was removed, here or elsewhere."""
@@ -202,13 +204,14 @@ class SqliteStore(Store):
             "Keep the gallery on a PostgreSQL server (postgresql://...), which searches on its disk",
         )
         self._held.reserve(len(there))
-        rows = self._connection.execute(
-            "SELECT id, vector FROM vectors WHERE id > ? ORDER BY id", [last]
-        )
-        while batch := list(islice(rows, 4096)):
-            ids = np.array([id for id, _ in batch], dtype=np.int64)
-            joined = b"".join(vector for _, vector in batch)
-            self._held.append(ids, np.frombuffer(joined, dtype="<f4").reshape(len(batch), -1))
+        with _told(self.path):
+            rows = self._connection.execute(
+                "SELECT id, vector FROM vectors WHERE id > ? ORDER BY id", [last]
+            )
+            while batch := list(islice(rows, 4096)):
+                ids = np.array([id for id, _ in batch], dtype=np.int64)
+                joined = b"".join(vector for _, vector in batch)
+                self._held.append(ids, np.frombuffer(joined, dtype="<f4").reshape(len(batch), -1))
 
     # -- forgetting ---------------------------------------------------------------------------------
 
@@ -256,26 +259,42 @@ class SqliteStore(Store):
         return [path for name in names if (path := self.path.with_name(name)).is_file()]
 
 
-def stretches(content: bytes) -> list[bytes]:
-    """A long piece in stretches of 1 KiB: a database may lay it on several pages.
+def _connect(path: Path | None, *, is_new: bool) -> sqlite3.Connection:
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None)
+    if not path.parent.is_dir():
+        raise GalleryError(f"{path.parent} is no folder: make it, or give another place")
+    is_there = path.is_file() and not _is_blank(path)
+    if is_new and (is_there or path.is_dir()):
+        raise GalleryError(f"{path} is there already; add to it, or give another name")
+    if not is_new and not is_there:
+        raise NoGallery(f"there is no gallery {path}. Make one: gracl gallery build {path} RUN IMAGES")
+    with _told(path):
+        return sqlite3.connect(_address(path), timeout=PATIENCE, isolation_level=None, uri=True)
 
-    >>> [len(part) for part in stretches(bytes(2100))]
-    [1024, 1024]
-    """
-    return [content[start : start + 1024] for start in range(0, max(1, len(content) - 64), 1024)]
+
+def _address(path: Path) -> str:
+    # What may not be written is read as it lies: beside any other SQLite makes files of its own.
+    return path.as_uri() + ("" if _may_write(path) else "?mode=ro&immutable=1")
 
 
-def found_in(files: Iterable[Path], pieces: Iterable[bytes]) -> list[bytes]:
-    """Those pieces of bytes that stand anywhere in some files."""
-    left, found = [*pieces], []
-    for path in files:
-        if path.stat().st_size:
-            with (
-                path.open("rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            ):
-                found += [piece for piece in left if content.find(piece) >= 0]
-    return found
+def _is_blank(path: Path) -> bool:
+    """Whether a file is what a process leaves that was killed before there was a gallery."""
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+    if head and head != MAGIC:
+        return False
+    with closing(sqlite3.connect(_address(path), uri=True)) as connection:
+        try:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        except sqlite3.DatabaseError:
+            return False
+    return not tables and owner in (0, APPLICATION)
+
+
+def _may_write(path: Path | None) -> bool:
+    return path is None or all(os.access(p, os.W_OK) for p in (path.parent, path) if p.exists())
 
 
 @contextmanager
@@ -283,7 +302,16 @@ def _told(path: Path | None) -> Iterator[None]:
     """A full disk, a lock that is not let go of, a damaged file: in words."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise GalleryError(
+            f"{path or 'the gallery in memory'}: {error} Open it anew; give each thread one of its own"
+        ) from error
     except sqlite3.OperationalError as error:
+        if "readonly" in str(error):
+            raise GalleryError(
+                f"{path} cannot be written: you lack the permission for the file or its folder. "
+                "Searches need none"
+            ) from error
         raise GalleryError(
             f"{path or 'the gallery in memory'}: {error}. What was confirmed before is intact; free "
             "the disk, or wait for the other process, and type the same again"

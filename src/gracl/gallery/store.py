@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gracl.data.records import Box
-from gracl.gallery.entries import Entry, Where
+from gracl.gallery.entries import FACTS, Entry, Where
 
-COLUMNS = ("id", "path", "x", "y", "w", "h", "identity", "camera", "site", "time", "sequence", "stamp")
-"""Of the table `entries`."""
+COLUMNS = ("id", "path", "x", "y", "w", "h", *FACTS, "stamp")
+"""Of the table `entries`, which also has `moment`."""
 Rows = NDArray[np.float32]
 Near = tuple[NDArray[np.int64], Rows]
 """Ids of entries and their similarities, falling."""
@@ -82,6 +82,10 @@ class Store(ABC):
         """Ids that no entry has or had; within a transaction."""
 
     @abstractmethod
+    def _exclude_others(self) -> None:
+        """Within a transaction: nobody else adds before its end."""
+
+    @abstractmethod
     def _among(self, column: str, values: Collection[Any]) -> tuple[str, Any]:
         """The condition that a column is one of these values, with one `?`, and its parameter."""
 
@@ -114,21 +118,37 @@ class Store(ABC):
     def add(self, entries: Sequence[Entry], vectors: Rows, jpegs: Sequence[bytes] = ()) -> list[Entry]:
         """Holds these, in one transaction; gives them with their ids.
 
+        Files that another process has added meanwhile are passed over.
+
         Args:
             entries: N, whose own ids are not read.
             vectors: (N, D) unit rows.
             jpegs: a thumbnail of each, or none at all.
         """
         with self._transaction():
-            ids = self._next_ids(len(entries))
-            held = [replace(entry, id=id) for id, entry in zip(ids, entries, strict=True)]
-            self._insert("entries", COLUMNS, (_row(entry) for entry in held))
-            packed = ((entry.id, self._packed(row)) for entry, row in zip(held, vectors, strict=True))
+            self._exclude_others()
+            there = self._there([entry.path for entry in entries if entry.stamp is not None])
+            fresh = [at for at, entry in enumerate(entries) if _key(entry) not in there]
+            ids = self._next_ids(len(fresh))
+            held = [replace(entries[at], id=id) for id, at in zip(ids, fresh, strict=True)]
+            self._insert("entries", (*COLUMNS, "moment"), (_row(entry) for entry in held))
+            packed = (
+                (entry.id, self._packed(vectors[at])) for entry, at in zip(held, fresh, strict=True)
+            )
             self._insert("vectors", ("id", "vector"), packed)
             if jpegs:
-                pairs = zip(held, jpegs, strict=True)
-                self._insert("thumbnails", ("id", "jpeg"), ((entry.id, jpeg) for entry, jpeg in pairs))
+                pairs = ((entry.id, jpegs[at]) for entry, at in zip(held, fresh, strict=True))
+                self._insert("thumbnails", ("id", "jpeg"), pairs)
         return held
+
+    def _there(self, paths: Sequence[str]) -> set[tuple[Any, ...]]:
+        """The files of these paths that are held, as `_key` tells them."""
+        if not paths:
+            return set()
+        text, parameter = self._among("path", paths)
+        columns = "path, x, y, w, h, stamp"
+        asked = f"SELECT {columns} FROM entries WHERE {text} AND stamp IS NOT NULL"
+        return {(row[0], row[1:5], row[5]) for row in self._run(asked, [parameter])}
 
     def find(self, where: Where) -> list[Entry]:
         """The entries meant, by rising id."""
@@ -158,6 +178,13 @@ class Store(ABC):
         text, parameter = self._among("id", ids)
         with self._transaction():
             self._run(f"UPDATE entries SET identity = ? WHERE {text}", [identity, parameter])
+
+    def say(self, entry: Entry) -> None:
+        """Takes over what is said of an entry that is held."""
+        values = [*(getattr(entry, name) for name in FACTS), entry.moment]
+        columns = ", ".join(f"{name} = ?" for name in (*FACTS, "moment"))
+        with self._transaction():
+            self._run(f"UPDATE entries SET {columns} WHERE id = ?", [*values, entry.id])
 
     def remove(self, where: Where) -> list[Entry]:
         """Deletes what is held of the entries meant; gives them."""
@@ -206,11 +233,6 @@ class Store(ABC):
         rows = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", [id])
         return bytes(rows[0][0]) if rows else None
 
-    def keep_model(self, content: bytes) -> None:
-        """Keeps the file of the model, so that the gallery can be searched by itself."""
-        with self._transaction():
-            self._insert("model", ("content",), iter([(content,)]))
-
     def model(self) -> bytes | None:
         """The model's file, if it was kept."""
         rows = self._run("SELECT content FROM model")
@@ -229,8 +251,14 @@ class Traces:
 
 def _row(entry: Entry) -> tuple[Any, ...]:
     box = entry.box or (None,) * 4
-    facts = (entry.identity, entry.camera, entry.site, entry.time, entry.sequence, entry.stamp)
-    return (entry.id, entry.path, *box, *facts)
+    facts = (getattr(entry, name) for name in FACTS)
+    return (entry.id, entry.path, *box, *facts, entry.stamp, entry.moment)
+
+
+def _key(entry: Entry) -> tuple[Any, ...]:
+    """What tells a file's part from others; nothing that is held has that of what is no file."""
+    box = entry.box or (None,) * 4
+    return entry.path, tuple(box), entry.stamp
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -34,7 +34,8 @@ class Vectors:
         self._ids = np.empty(0, dtype=np.int64)
         self._rows = np.empty((0, dim), dtype=np.float32)
         self._n = 0
-        self._asked = 0
+        self._asked = self._tried = 0
+        """Queries that could have gone by the shortcut, and rows when one was looked for last."""
         self._shortcut: Shortcut | None = None
 
     def __len__(self) -> int:
@@ -99,12 +100,12 @@ class Vectors:
 
     def _by_shortcut(self, queries: Rows, k: int, place: Ids | None) -> list[Ids] | None:
         """Places of the nearest rows of each query; None where the product is the better way."""
-        if place is not None and 2 * len(place) < self._n:
+        if len(queries) > FEW or (place is not None and 2 * len(place) < self._n):
             return None
-        before, self._asked = self._asked, self._asked + len(queries)
-        if before < AFTER <= self._asked:
-            self._shortcut = find_shortcut(self._rows[: self._n])
-        if self._shortcut is None or len(queries) > FEW:
+        self._asked += len(queries)
+        if self._shortcut is None and self._asked >= AFTER and self._n >= 2 * self._tried:
+            self._shortcut, self._tried = find_shortcut(self._rows[: self._n]), self._n
+        if self._shortcut is None:
             return None
         mask = None
         if place is not None:
