@@ -166,6 +166,29 @@ def test_what_cannot_work_is_refused_before_it_starts(place, tmp_path, capsys):
     assert [path.name for path in strange.iterdir()] == ["mine.png"]
 
 
+def test_a_forgotten_camera_is_noticed(place, tmp_path, capsys):
+    words = ["associate", place / "model.safetensors", f"north={place / 'tracks' / 'north.txt'}"]
+    frames = [f"{camera}={place / 'frames' / camera}" for camera in CAMERAS]
+    assert run(*words, "--frames", *frames, "--out", tmp_path / "out") == 2
+    assert "cameras without tracks: south" in capsys.readouterr().err
+
+
+def test_tracks_of_an_earlier_call_do_not_stay_beside_new_ones(place, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert command(place, out) == 0
+    assert command(place, out) == 0
+    north = [f"north={place / kind / 'north'}{end}" for kind, end in KINDS]
+    words = ["associate", place / "model.safetensors", north[0], "--frames", north[1], "--out", out]
+    assert run(*words) == 2
+    assert "holds tracks of south too" in capsys.readouterr().err
+    assert (out / "south.txt").is_file()
+
+
+def test_a_threshold_and_an_eps_are_one_too_many(place, tmp_path, capsys):
+    assert command(place, tmp_path / "out", "--threshold", 0.5, "--eps", 0.3) == 2
+    assert "give one or the other" in capsys.readouterr().err
+
+
 def test_the_tracks_that_were_read_are_never_written_over(place, tmp_path, capsys):
     shutil.copy(place / "tracks" / "north.txt", tmp_path / "north.txt")
     (tmp_path / "tracklets.csv").write_text("camera,track,identity\n")

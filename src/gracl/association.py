@@ -263,7 +263,7 @@ def choose_threshold(tracklets: TrackletFeatures, links: Links | None = None) ->
     if len(genuine) < ENOUGH or n < 2:
         return (
             THRESHOLD,
-            f"the default: {len(genuine)} tracklets have two images, too few to learn from",
+            f"the default: {len(genuine)} tracklets have two images or more, too few to learn from",
         )
     apart = (links or Links()).cannot
     words = f"{len(apart)} pairs known to be apart"

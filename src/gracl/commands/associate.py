@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -104,6 +106,7 @@ def _associate_tracks(command: Associate) -> None:
     tracks = [part for word in command.what for part in _read(word, frames)]
     for note in (note for part in tracks for note in part.notes):
         console.print(f"note: {note}", soft_wrap=True)
+    _require_all_tracked(frames, tracks)
     files = _outputs(command, tracks)
     timed = tracks if command.fps is None else [in_seconds(part, command.fps) for part in tracks]
     _require_seconds(command, timed)
@@ -127,6 +130,15 @@ def _associate_tracks(command: Associate) -> None:
         write_tracks(file, part, identities.get(part.camera, {}))
     _write_table(command, tracklets, found)
     console.print(f"tracks with identities: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _require_all_tracked(frames: dict[str, dict[int, Path]], tracks: list[Tracks]) -> None:
+    """Refuses frames that no tracks are for: more likely a file was forgotten than frames are idle."""
+    if idle := sorted(frames.keys() - {part.camera for part in tracks}):
+        raise ConfigError(
+            f"--frames has cameras without tracks: {', '.join(idle)}. Give their tracks too, or leave "
+            "their frames out"
+        )
 
 
 def _named(word: str) -> tuple[str | None, Path]:
@@ -166,12 +178,27 @@ def _outputs(command: Associate, tracks: list[Tracks]) -> list[Path]:
     if len(set(files)) < len(files):
         raise ConfigError(f"two tracks are of one camera: {', '.join(part.camera for part in tracks)}")
     read = {_named(word)[1].resolve() for word in command.what}
+    if earlier := sorted(_cameras_in(command.out) - {part.camera for part in tracks}):
+        raise ConfigError(
+            f"{command.out} holds tracks of {', '.join(earlier)} too, from an earlier call, whose "
+            "numbers are others. Give another --out, or remove that folder"
+        )
     for file in files:
         if file.resolve() in read:
             raise ConfigError(
                 f"{file} would be overwritten by itself with identities. Give another --out"
             )
     return files
+
+
+def _cameras_in(out: Path) -> set[str]:
+    """Cameras of an earlier call's table that also left tracks there."""
+    table = out / "tracklets.csv"
+    if not table.is_file():
+        return set()
+    with table.open(newline="", encoding="utf-8") as lines:
+        cameras = {row["camera"] for row in csv.DictReader(lines)}
+    return {camera for camera in cameras if camera and any(out.glob(f"{glob.escape(camera)}.*"))}
 
 
 def _require_seconds(command: Associate, tracks: list[Tracks]) -> None:
@@ -276,9 +303,10 @@ def _joined(command: Associate, tracklets: TrackletFeatures, known: Links | None
         eps=command.eps,
         k1=command.k1,
     )
-    cameras = len(set(tracklets.cameras or ()))
+    n_cameras = len(set(tracklets.cameras or ()))
+    cameras = f"{n_cameras} camera{'s' * (n_cameras != 1)}"
     console.print(
-        f"{len(found)} tracklets of {cameras} cameras are {found.n_identities} individuals, "
+        f"{len(found)} tracklets of {cameras} are {found.n_identities} individuals, "
         f"{int((found.sizes == 1).sum())} of them with one tracklet ({found.note})",
         soft_wrap=True,
     )
@@ -308,6 +336,10 @@ def _require_sound(command: Associate) -> None:
         )
     if not command.frames and (command.fps, command.travel) != (None, None):
         raise ConfigError("--fps and --travel belong to tracks; give these, with --frames")
+    if command.threshold is not None and (command.eps, command.k1) != (Associate.eps, Associate.k1):
+        raise ConfigError(
+            "--threshold is for cosine, --eps and --k1 for jaccard; give one or the other"
+        )
     if command.images_per_tracklet < 0 or (command.fps is not None and not command.fps > 0):
         raise ConfigError("--images-per-tracklet is 0 or more, and --fps above 0")
     _require_own_folder(command.out)
