@@ -134,7 +134,9 @@ def _associate_tracks(command: Associate) -> None:
 
 def _require_all_tracked(frames: dict[str, dict[int, Path]], tracks: list[Tracks]) -> None:
     """Refuses frames that no tracks are for: more likely a file was forgotten than frames are idle."""
-    if idle := sorted(frames.keys() - {part.camera for part in tracks}):
+    tracked = {part.camera for part in tracks}
+    idle = sorted(frames.keys() - tracked)
+    if idle and tracked <= frames.keys():  # else it is told below that a camera has no frames
         raise ConfigError(
             f"--frames has cameras without tracks: {', '.join(idle)}. Give their tracks too, or leave "
             "their frames out"
