@@ -81,7 +81,8 @@ def choice_of_epoch(lines: Sequence[Line]) -> dict[str, Any]:
     before. "lost": mAP of the best epoch less that of the chosen one, as a mean over the runs. "rank":
     Spearman's correlation of signal and mAP in a run, likewise.
     """
-    runs = [(line["epochs"][1:], [e["mAP"] for e in line["epochs"][:-1]]) for line in lines]
+    whole = [line["epochs"] for line in lines if "epochs" in line]  # a collapse has none
+    runs = [(epochs[1:], [epoch["mAP"] for epoch in epochs[:-1]]) for epochs in whole]
     found: dict[str, Any] = {}
     for name, sign in SIGNALS.items():
         pairs = [([sign * epoch[name] for epoch in epochs], scores) for epochs, scores in runs]
