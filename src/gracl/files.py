@@ -71,6 +71,7 @@ def load_model(path: str | Path) -> Embedder:
     >>> model = load_model("runs/photos")                     # doctest: +SKIP
     >>> model = load_model("runs/photos/model.safetensors")   # doctest: +SKIP
     """
+    by_itself = Path(path).expanduser().is_file()  # then nothing that lies beside it is asked for
     path = locate_model(path)
     tensors, about = _read_safetensors(path)
     if "gracl" not in about:
@@ -87,7 +88,7 @@ def load_model(path: str | Path) -> Embedder:
             f"{path} cannot be made a model by this gracl: {why.rstrip('.')}. Take the file whole, "
             "and a gracl as new as the one that wrote it"
         ) from error
-    if path.name == WEIGHTS and (path.parent / DESCRIPTION).is_file():
+    if not by_itself and (path.parent / DESCRIPTION).is_file():
         _require_described(path.parent, model)
     return model
 
