@@ -26,3 +26,32 @@ def save_image(path, seed=0, size=(12, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
     random_image(seed, size).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """Drawn people, with a training and a test part; not to be changed."""
+    from gracl.data.synthetic import draw_people
+
+    folder = tmp_path_factory.mktemp("small") / "people"
+    draw_people(folder, identities=10, test_identities=5, cameras=2, images_per_camera=4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(small_data, tmp_path_factory):
+    """The folder of a finished run on `small_data`; not to be changed, see `finished_run`."""
+    from gracl.config import Config
+    from gracl.data.readers import load_dataset
+    from gracl.runs import train
+
+    settings = {
+        "model": {"backbone": "test_resnet", "size": [64, 32], "weights": "none"},
+        "method": {"eps": 0.6, "min_samples": 3, "k1": 8, "k2": 2},
+        "sampler": {"clusters_per_batch": 4, "images_per_cluster": 4},
+        "train": {"epochs": 2, "steps": 4, "batchnorm_group": 16, "threads": 1},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRACL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        config = Config.load("demo").replace(settings)
+        return train(config, load_dataset(small_data), tmp_path_factory.mktemp("run") / "r").folder

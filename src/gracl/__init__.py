@@ -33,6 +33,7 @@ _HOMES = {
     "Record": "gracl.data.records",
     "Records": "gracl.data.records",
     "Run": "gracl.runs",
+    "Study": "gracl.study",
     "TrackletFeatures": "gracl.association",
     "Tracks": "gracl.data.tracks",
     "Where": "gracl.gallery.entries",
@@ -73,6 +74,7 @@ _HOMES = {
     "load_dataset": "gracl.data.readers",
     "load_model": "gracl.files",
     "open_store": "gracl.data.store",
+    "open_study": "gracl.study",
     "paired_difference": "gracl.comparison",
     "push_to_hub": "gracl.hub",
     "read_calibration": "gracl.files",
@@ -189,6 +191,8 @@ if TYPE_CHECKING:
     from gracl.rerank import k_reciprocal as k_reciprocal
     from gracl.runs import Run as Run
     from gracl.runs import train as train
+    from gracl.study import Study as Study
+    from gracl.study import open_study as open_study
     from gracl.sweep import sweep_eps as sweep_eps
     from gracl.tracking import embed_tracks as embed_tracks
     from gracl.tracking import index_frames as index_frames

@@ -58,6 +58,7 @@ def begin_or_continue(
         "name": dataset.name,
         "root": str(dataset.root),
         "layout": dataset.layout,
+        "given": list(dataset.given),
         "images": len(images),
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
         "fingerprint": fingerprint,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,16 +62,16 @@ def load_dataset(name: str | Path, root: str | Path | None = None) -> Dataset:
     ('market-style', 'mine', '0007', '2')
     """
     if root is None and (str(name) not in _known() or Path(name).exists()):
-        return _recognise(existing(Path(name).expanduser()))
+        place = existing(Path(name).expanduser())
+        return replace(_recognise(place), given=(str(place.absolute()),))
     if str(name) not in _known():
         raise DataError(f"no layout is called '{name}': {did_you_mean(str(name), _known())}")
     if root is None:
         raise DataError(f"layout '{name}' needs to know where it lies: give root=FOLDER")
     place = existing(Path(root).expanduser())
     layout = by_name(str(name))
-    if layout is None:
-        return READERS[str(name)](place)
-    return _read_named(layout, place)
+    dataset = READERS[str(name)](place) if layout is None else _read_named(layout, place)
+    return replace(dataset, given=(str(name), str(place.absolute())))
 
 
 def read_folder(root: Path, tree: Tree | None = None) -> Dataset:

@@ -118,6 +118,9 @@ class Dataset:
     protocol: str | None = None
     """The protocol that its published numbers were taken under, where a benchmark has one of its own;
     see `gracl.data.protocols.BENCHMARKS`."""
+    given: tuple[str, ...] = ()
+    """What `gracl.load_dataset` was given, its places absolute: given it again, it reads the same.
+    Empty for what was not read by it."""
 
     @property
     def test(self) -> tuple[Records, Records]:

@@ -1,0 +1,78 @@
+"""An application behind its guard, listening on this machine until it is stopped."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+
+from gracl.errors import ConfigError
+from gracl.web.guard import Guard
+
+HERE = Path(__file__).parent
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a request's body at most."""
+ADDRESS = "127.0.0.1"
+
+templates = Jinja2Templates(HERE / "templates")
+
+
+def new_token() -> str:
+    """A secret of 256 bits that needs no quoting in an address."""
+    return secrets.token_urlsafe(32)
+
+
+def new_application(title: str, **how: object) -> FastAPI:
+    """An empty application with the pages' own styles and scripts below `/static`."""
+    app = FastAPI(title=title, **how)  # type: ignore[arg-type]
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    return app
+
+
+def guarded(app: FastAPI, token: str, *, max_body: int = MAX_BODY) -> Guard:
+    """An application that answers this machine with the token alone."""
+    return Guard(app, token=token, max_body=max_body)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on this machine alone.
+
+    Args:
+        port: which; 0 takes a free one.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        return socket.create_server((ADDRESS, port), backlog=512)
+    except (OSError, OverflowError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"port {port} of {ADDRESS} cannot be listened on: {words}. Give another --port, or 0 for a "
+            "free one"
+        ) from error
+
+
+def serve(app: FastAPI, *, port: int, token: str, tell: Callable[[str], None]) -> None:
+    """Serves until it is interrupted.
+
+    Args:
+        app: what to serve.
+        port: see `listen`.
+        token: what a request must bring.
+        tell: called with the address to open, once it can be opened.
+    """
+    import uvicorn
+
+    with listen(port) as place:
+        tell(f"http://{ADDRESS}:{place.getsockname()[1]}/?token={token}")
+        # Without an access log: its lines would hold the token.
+        settings = uvicorn.Config(
+            guarded(app, token), log_level="warning", access_log=False, server_header=False
+        )
+        uvicorn.Server(settings).run(sockets=[place])
