@@ -14,9 +14,10 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -24,13 +25,12 @@ from gracl.clustering import outliers_as_singletons
 from gracl.data.records import Box, Record
 from gracl.errors import DataError, ReviewError
 from gracl.files import write as write_file
-from gracl.links import OUTLIER, number_by_first
+from gracl.links import OUTLIER, Labels, number_by_first
 from gracl.review.carrying import image_of
-from gracl.review.ledger import Decision
+from gracl.review.ledger import Confirmed
+from gracl.study import Study
 
-if TYPE_CHECKING:
-    from gracl.review.review import Form, Review
-
+Form = Literal["auto", "table", "animalclef", "coco"]
 HEAD = ("path", "identity", "confirmed_by", "confirmed_at")
 SIDES = ("x", "y", "w", "h")
 EXIF_ORIENTATION = 0x0112
@@ -39,11 +39,40 @@ SIDEWAYS = {5, 6, 7, 8}
 Key = tuple[str, Box | None]
 
 
-def write(review: Review, path: str | Path, *, form: Form = "auto") -> Path:
+@dataclass(frozen=True)
+class Found:
+    """Who is who in a file."""
+
+    identities: dict[int, str]
+    """By row of the run's images."""
+    text: str
+    """What was read, in words."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    record: Record
+    identity: str
+    by: str
+    time: str
+
+
+def write(
+    study: Study,
+    path: str | Path,
+    *,
+    labels: Labels,
+    names: Mapping[int, str],
+    confirmed: Mapping[int, Confirmed],
+    form: Form = "auto",
+) -> Path:
     """Writes who is who, in one step; gives the path.
 
     Args:
-        review: as it stands.
+        study: the run.
+        labels: (N,) clusters of its images.
+        names: of clusters.
+        confirmed: by row, of images that a person spoke of.
         path: a file; one that gracl did not write so is not overwritten.
         form: "table", "animalclef" or "coco"; "auto" is COCO for .json and else the table.
 
@@ -53,28 +82,29 @@ def write(review: Review, path: str | Path, *, form: Form = "auto") -> Path:
     path = Path(path).expanduser()
     if form == "auto":
         form = "coco" if path.suffix.lower() == ".json" else "table"
-    content = {"table": _table, "animalclef": _animalclef, "coco": _coco}[form](review)
+    rows = list(_rows(study, labels, names, confirmed))
+    if form == "animalclef":
+        content = _animalclef(rows, labels)
+    else:
+        content = _table(rows) if form == "table" else _coco(rows, study)
     if path.exists() and not _is_own(path):
         raise ReviewError(f"{path} exists and is no table of a review, so it stays. Give another name")
     write_file(path, content.encode())
     return path
 
 
-def read(review: Review, path: str | Path, *, overrule: bool = False) -> Decision:
-    """Takes over who is who from a file of any of these forms; one decision, which `undo` takes back.
-
-    Images that the file leaves without identity, or does not name, stay as they are.
+def read(study: Study, path: str | Path) -> Found:
+    """Reads who is who from a file of any of these forms.
 
     Args:
-        review: to be changed.
+        study: the run whose images it names.
         path: the file.
-        overrule: also where what was said before speaks against it.
 
     Raises:
-        ReviewError: it is none of these forms, names no image of the run, or contradicts what was said.
+        ReviewError: it is none of these forms, names no image of the run, or one twice.
     """
     path = Path(path).expanduser()
-    place = _Places(review)
+    place = _Places(study)
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = list(_from_coco(text) if path.suffix.lower() == ".json" else _from_table(text, place))
@@ -102,91 +132,78 @@ def read(review: Review, path: str | Path, *, overrule: bool = False) -> Decisio
     text = f"read {len(found)} images from {path.name}"
     if elsewhere:
         text += f" ({elsewhere} of other images left out)"
-    return review.assign(found, text=text, overrule=overrule)
+    return Found(found, text)
 
 
 # -- written --------------------------------------------------------------------------------------
 
 
-def _identities(review: Review) -> list[str]:
-    names = review.names
-    return [
-        "" if number == OUTLIER else names.get(number, f"cluster-{number}")
-        for number in review.labels.tolist()
-    ]
+def _rows(
+    study: Study, labels: Labels, names: Mapping[int, str], confirmed: Mapping[int, Confirmed]
+) -> Iterator[_Row]:
+    for row, (record, number) in enumerate(zip(study.records, labels.tolist(), strict=True)):
+        identity = "" if number == OUTLIER else names.get(number, f"cluster-{number}")
+        said = confirmed.get(row, Confirmed("", ""))
+        yield _Row(record, identity, said.by, said.time)
 
 
-def _rows(review: Review) -> Iterator[tuple[Record, str, str, str]]:
-    """Record, identity, confirmed by and at of each image."""
-    confirmed = review.confirmed()
-    for row, (record, identity) in enumerate(
-        zip(review.study.records, _identities(review), strict=True)
-    ):
-        said = confirmed.get(row)
-        yield record, identity, said.by if said else "", said.time if said else ""
+def _table(rows: Sequence[_Row]) -> str:
+    boxes = any(row.record.box is not None for row in rows)
+    lines: list[Sequence[object]] = [[*HEAD, *(SIDES if boxes else ())]]
+    for row in rows:
+        sides = (row.record.box or [""] * 4) if boxes else ()
+        lines.append([row.record.path.absolute(), row.identity, row.by, row.time, *sides])
+    return _as_csv(lines)
 
 
-def _table(review: Review) -> str:
-    boxes = any(record.box is not None for record in review.study.records)
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow([*HEAD, *(SIDES if boxes else ())])
-    for record, *said in _rows(review):
-        sides = (record.box or [""] * 4) if boxes else ()
-        table.writerow([record.path.absolute(), *said, *sides])
-    return text.getvalue()
-
-
-def _animalclef(review: Review) -> str:
-    names = [record.path.stem for record in review.study.records]
-    name, count = Counter(names).most_common(1)[0]
+def _animalclef(rows: Sequence[_Row], labels: Labels) -> str:
+    ids = [row.record.path.stem for row in rows]
+    name, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise ReviewError(
             f"AnimalCLEF names images by their files, and {count} are called '{name}'. Write a table "
             "(--export-as table)"
         )
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(["image_id", "cluster"])
-    labels = number_by_first(outliers_as_singletons(review.labels))
-    table.writerows((name, f"cluster_{label}") for name, label in zip(names, labels, strict=True))
-    return text.getvalue()
+    clusters = number_by_first(outliers_as_singletons(labels))
+    named = ((id, f"cluster_{cluster}") for id, cluster in zip(ids, clusters, strict=True))
+    return _as_csv([("image_id", "cluster"), *named])
 
 
-def _coco(review: Review) -> str:
+def _coco(rows: Sequence[_Row], study: Study) -> str:
     pictures: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    for record, identity, by, time in _rows(review):
-        name, box = image_of(record, review.study.dataset.root)
+    for row in rows:
+        name, box = image_of(row.record, study.dataset.root)
         if name not in pictures:
-            width, height = _size(record.path)
-            pictures[name] = {
-                "id": len(pictures) + 1,
-                "file_name": name,
-                "width": width,
-                "height": height,
-            }
+            width, height = _size(row.record.path)
+            number = len(pictures) + 1
+            pictures[name] = {"id": number, "file_name": name, "width": width, "height": height}
         picture = pictures[name]
-        whole = Box(0, 0, picture["width"], picture["height"])
         annotations.append(
             {
                 "id": len(annotations) + 1,
                 "image_id": picture["id"],
                 "category_id": 1,
-                "bbox": list(box or whole),
+                "bbox": list(box or (0, 0, picture["width"], picture["height"])),
                 "iscrowd": 0,
-                "identity": identity or None,
-                "confirmed_by": by or None,
-                "confirmed_at": time or None,
+                "identity": row.identity or None,
+                "confirmed_by": row.by or None,
+                "confirmed_at": row.time or None,
             }
         )
     content = {
-        "info": {"description": f"gracl review of {review.study.run.folder.name}"},
+        "info": {"description": f"gracl review of {study.run.folder.name}"},
         "images": list(pictures.values()),
         "categories": [{"id": 1, "name": "individual"}],
         "annotations": annotations,
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _as_csv(lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    return text.getvalue()
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -219,8 +236,8 @@ def _is_own(path: Path) -> bool:
 class _Places:
     """Finds the run's image that a file names."""
 
-    def __init__(self, review: Review) -> None:
-        records, self.root = review.study.records, review.study.dataset.root
+    def __init__(self, study: Study) -> None:
+        records, self.root = study.records, study.dataset.root
         self.rows = {(r.path.absolute(), r.box): row for row, r in enumerate(records)}
         paths = Counter(r.path.absolute() for r in records)
         self.alone = {

@@ -95,6 +95,14 @@ class Link:
     time: str
 
 
+@dataclass(frozen=True)
+class Confirmed:
+    """Who said of an image that it belongs with others, and when; the latest."""
+
+    by: str
+    time: str
+
+
 class Ledger:
     """Decisions on disk. One process at a time; not for several threads at once."""
 

@@ -20,23 +20,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gracl.errors import ReviewError
 from gracl.links import OUTLIER, Labels, Links, must_groups
+from gracl.review import exchange
 from gracl.review.carrying import LEDGER, image_of, prepare, said_of
 from gracl.review.drafts import Draft, Drafts
-from gracl.review.ledger import Decision, Ledger, Link, pairs_of
+from gracl.review.exchange import Form
+from gracl.review.ledger import Confirmed, Decision, Ledger, Link, pairs_of
 from gracl.review.partition import Change, Partition
 from gracl.review.questions import Question, Questions
 from gracl.review.standing import Standing
 from gracl.study import Study
-
-Form = Literal["auto", "table", "animalclef", "coco"]
-"""How who is who is written; see `gracl.review.exchange`."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -67,14 +66,6 @@ class Progress:
     n_confirmed_images: int
     n_decisions: int
     """That stand."""
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """Who said of an image that it belongs with others, and when; the latest."""
-
-    by: str
-    time: str
 
 
 def _alone(method: _F) -> _F:
@@ -350,15 +341,22 @@ class Review:
 
     def export(self, path: str | Path, *, form: Form = "auto") -> Path:
         """Writes who is who; see `gracl.review.exchange.write`."""
-        from gracl.review import exchange
-
-        return exchange.write(self, path, form=form)
+        return exchange.write(
+            self.study,
+            path,
+            labels=self.labels,
+            names=self.names,
+            confirmed=self.confirmed(),
+            form=form,
+        )
 
     def read(self, path: str | Path, *, overrule: bool = False) -> Decision:
-        """Takes over who is who from a table; see `gracl.review.exchange.read`."""
-        from gracl.review import exchange
+        """Takes over who is who from a table, in one decision; see `gracl.review.exchange.read`.
 
-        return exchange.read(self, path, overrule=overrule)
+        Images that the table leaves without identity, or does not name, stay as they are.
+        """
+        found = exchange.read(self.study, path)
+        return self.assign(found.identities, text=found.text, overrule=overrule)
 
     # -- small parts -------------------------------------------------------------------------------
 
