@@ -238,7 +238,7 @@ class Drafts:
         for source in sorted(self._sources(rows) - {OUTLIER}):
             leaving = [row for row in rows if self.partition.labels[row] == source]
             rest = sorted(set(self.partition.rows(source)) - set(leaving))
-            typical = self.standing.ordered(rest, source)[:most] if rest else []
+            typical = self.standing.ordered(rest)[:most] if rest else []
             said += [("cannot", row, other) for row in leaving for other in typical]
         return said
 
