@@ -1,0 +1,77 @@
+"""Activation maps laid over pictures."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gracl.activation import activation_maps
+from gracl.data.store import ImageStore
+from gracl.errors import ShapeError
+from gracl.models.embedder import Embedder
+from gracl.report.album import HEIGHT, Album, Shot
+
+IMAGES = 12
+RAMP = np.array([[20, 16, 60], [116, 28, 110], [222, 73, 62], [253, 174, 60], [252, 250, 160]])
+"""From weak to strong: its lightness rises all the way, so it can be read without colours."""
+
+
+@dataclass(frozen=True)
+class Heat:
+    """An image, and where its features are strong."""
+
+    image: Shot
+    map: Shot
+
+
+def heat_maps(model: Embedder, images: ImageStore, album: Album, *, seed: int) -> list[Heat]:
+    """Activation maps of images drawn at random; none of a model whose features are no grid.
+
+    Args:
+        model: whose last features are looked at.
+        images: what it sees.
+        album: where the pictures are put.
+        seed: of the draw.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:IMAGES])
+    pixels = images.images[torch.from_numpy(rows)]
+    device = next(model.parameters()).device
+    try:
+        maps = activation_maps(model, pixels.to(device)).cpu().numpy()
+    except ShapeError:
+        return []
+    made = zip(rows.tolist(), pixels.numpy(), maps, strict=True)
+    return [
+        Heat(
+            album.place(images.records[row]),
+            album.paste(images.records[row], overlay(picture, strength)),
+        )
+        for row, picture, strength in made
+    ]
+
+
+def overlay(picture: NDArray[np.uint8], strength: NDArray[np.float32]) -> bytes:
+    """A grey picture under colours of strength, as JPEG.
+
+    Args:
+        picture: (3, H, W).
+        strength: (H, W) in [0, 1].
+
+    >>> overlay(np.zeros((3, 8, 4), np.uint8), np.zeros((8, 4), np.float32))[:2]
+    b'\\xff\\xd8'
+    """
+    size = (max(1, round(HEIGHT * picture.shape[2] / picture.shape[1])), HEIGHT)
+    colour = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    grey = np.asarray(colour.convert("L").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    at = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR))
+    stops = np.linspace(0, 1, len(RAMP))
+    heat = np.stack([np.interp(at, stops, channel) for channel in RAMP.T], axis=2)
+    blend = np.clip(0.4 * grey[:, :, None] + 0.6 * heat, 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(blend).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
