@@ -12,10 +12,14 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gracl.errors import ShapeError
 from gracl.models.embedder import Embedder
+
+FLAT = 1e-5
+"""Share of a map's strength: a range below it is rounding."""
+SMALLEST = torch.finfo(torch.float32).tiny
 
 
 @torch.no_grad()
@@ -23,9 +27,9 @@ def activation_maps(model: Embedder, images: Tensor) -> Tensor:
     """How strong the last feature map is at each pixel: the mean of squared activations over channels.
 
     The map is that before pooling, of convolutional and windowed networks; of transformers it is the
-    image's own tokens after the last layer, class token and registers left out. It is resized to the
-    image (bilinear), and each image's own range is spread over 0..1, so maps of two images cannot be
-    compared in strength.
+    image's own tokens after the last layer, class token and registers left out. A norm at the end, which
+    would make all cells about equally strong, is left out. The map is resized to the image (bilinear),
+    and each image's own range is spread over 0..1, so maps of two images cannot be compared in strength.
 
     Args:
         model: used in eval mode and left in the mode it was in.
@@ -48,7 +52,7 @@ def activation_maps(model: Embedder, images: Tensor) -> Tensor:
     training = model.training
     model.eval()
     try:
-        features = model.backbone.forward_features((images.float() - model.mean) / model.std)  # type: ignore[operator]
+        features = last_features(model, images)
     finally:
         model.train(training)
     strength = model.layout.cells(features).float().square().mean(dim=1)
@@ -56,6 +60,27 @@ def activation_maps(model: Embedder, images: Tensor) -> Tensor:
     maps = strength.reshape(len(images), 1, height, width)
     large = F.interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)
     return _spread(large[:, 0])
+
+
+def last_features(model: Embedder, images: Tensor) -> Tensor:
+    """The backbone's last features, before the norm that many transformers end with.
+
+    Args:
+        model: see `activation_maps`.
+        images: see there.
+    """
+    kept: dict[str, Tensor] = {}
+    norm = getattr(model.backbone, "norm", None)
+    hook = None
+    if isinstance(norm, nn.Module):
+        hook = norm.register_forward_hook(lambda _, given, made: kept.update(given=given[0], made=made))
+    try:
+        pixels = (images.float() - model.mean) / model.std
+        features: Tensor = model.backbone.forward_features(pixels)  # type: ignore[operator]
+    finally:
+        if hook is not None:
+            hook.remove()
+    return kept["given"] if kept.get("made") is features else features
 
 
 def grid_of(model: Embedder, features: Tensor) -> tuple[int, int]:
@@ -83,6 +108,7 @@ def grid_of(model: Embedder, features: Tensor) -> tuple[int, int]:
 
 
 def _spread(maps: Tensor) -> Tensor:
-    """Each map's own range over 0..1."""
+    """Each map's own range over 0..1; a range that may be rounding alone is none."""
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
+    extent = high - low
+    return torch.where(extent > FLAT * high, (maps - low) / extent.clamp(min=SMALLEST), 0.0)

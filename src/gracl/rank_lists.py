@@ -119,7 +119,7 @@ def search(
     *,
     features: Tensor | None = None,
 ) -> Searched:
-    """Ranks a data set's gallery for its queries, by cosine; images that cannot be decoded are left out.
+    """Ranks a data set's gallery for its queries, by cosine; what cannot be decoded is left out.
 
     Args:
         model: whose features are taken.

@@ -122,7 +122,7 @@ class Album:
 
 
 def below(root: Path, path: Path) -> str:
-    """A path below a folder; of one that lies elsewhere its name alone, so that no other folder is told.
+    """A path below a folder; of one that lies elsewhere its name alone: no other folder is told.
 
     >>> below(Path("/data"), Path("/data/lynx/1.jpg")), below(Path("/data"), Path("/home/ann/2.jpg"))
     ('lynx/1.jpg', '2.jpg')

@@ -110,9 +110,7 @@ def gather(
         list_notes=tuple(notes),
         clusters=show_clusters(features, labels, study.pids, records, album, seed),
         heat=() if album.empty else tuple(heat_maps(model, study.images, album, seed=seed)),
-        map=draw_map(
-            features, labels, _with_identities(study), album, images=images, seed=seed
-        ),
+        map=draw_map(features, labels, _with_identities(study), album, images=images, seed=seed),
         similarities=_similarities(study, searched, seed, calibration),
     )
 

@@ -73,7 +73,7 @@ def facts_of(study: Study) -> Facts:
         method=study.config.method.name,
         backbone=study.found.backbone,
         ended=str(log[-1].get("time", "")) if log else "",
-        parts=_parts(study, dataset),
+        parts=_parts(dataset),
         left_out=_left_out(run, dataset),
         notes=tuple(without_folders(note, dataset.root) for note in (*dataset.notes, *warnings)),
         settings=_settings(study.config),
@@ -83,9 +83,8 @@ def facts_of(study: Study) -> Facts:
     )
 
 
-def _parts(study: Study, dataset: Dataset) -> tuple[Row, ...]:
-    trained = f"trained on ({number(len(study.images))} could be read)"
-    sides = [(trained, dataset.train), ("query", dataset.query), ("gallery", dataset.gallery)]
+def _parts(dataset: Dataset) -> tuple[Row, ...]:
+    sides = [("training", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery)]
     return tuple((name, number(len(part)), *_counts(part)) for name, part in sides if len(part))
 
 
@@ -120,7 +119,10 @@ def _machine(run: Run, study: Study, profile: Profile | None) -> tuple[Row, ...]
         ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("on", f"{start.get('device', '')}, {start.get('processes', 1)} process(es)"),
         ("model", f"{study.found.backbone}, fingerprint {study.found.fingerprint[:12]}"),
-        ("images resized to", f"{study.images.size[0]} x {study.images.size[1]} pixels (height, width)"),
+        (
+            "images resized to",
+            f"{study.images.size[0]} x {study.images.size[1]} pixels (height, width)",
+        ),
     ]
     if profile is not None:
         memory = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in profile.peak_memory.items())

@@ -20,6 +20,8 @@ from gracl.report.album import Album, Shot
 DIMENSIONS = 50
 """Principal directions that t-SNE is given, as its authors do."""
 PERPLEXITY = 30.0
+FEWEST = 5
+"""Images that t-SNE needs to place them."""
 COLOURS, SHAPES = 8, 4
 """Of marks: 32 groups differ, others are told apart by the legend."""
 SIDE = 1000
@@ -126,27 +128,35 @@ def places(features: NDArray[np.float32], *, seed: int) -> NDArray[np.int64]:
     >>> places(np.eye(3, dtype=np.float32)[:1], seed=0).tolist()
     [[500, 500]]
     """
+    plane = _plane(features, seed) if len(features) > 1 and np.ptp(features, axis=0).any() else None
+    if plane is None:  # one image, or all alike
+        return np.full((len(features), 2), SIDE // 2)
+    low, high = plane.min(axis=0), plane.max(axis=0)
+    around = (plane - (low + high) / 2) / (high - low).max()
+    scaled: NDArray[np.int64] = (SIDE * (0.5 + 0.97 * around)).round().astype(np.int64)
+    return scaled
+
+
+def _plane(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """(M, 2) by t-SNE; of the few images that it cannot place, their first principal components."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     count = len(features)
-    plane = np.zeros((count, 2))
-    if count > 1 and np.ptp(features, axis=0).max() > 0:
-        with threadpool_limits(1):  # sums of several threads end in other digits each time
-            n = min(DIMENSIONS, *features.shape)
-            main = PCA(n, random_state=seed).fit_transform(features)
-            plane[:, : min(2, n)] = main[:, :2]
-            if count > 4:
-                plane = TSNE(
-                    perplexity=min(PERPLEXITY, (count - 1) / 3),
-                    init=(plane / max(float(plane[:, 0].std()), 1e-12) * 1e-4).astype(np.float32),
-                    random_state=seed,
-                    n_jobs=1,
-                ).fit_transform(main)
-    low, high = plane.min(axis=0), plane.max(axis=0)
-    middle, extent = (low + high) / 2, max(float((high - low).max()), 1e-12)
-    return np.rint((plane - middle) / extent * 0.97 * SIDE + SIDE / 2).astype(np.int64)
+    with threadpool_limits(1):  # sums of several threads end in other digits each time
+        main = PCA(min(DIMENSIONS, *features.shape), random_state=seed).fit_transform(features)
+        plane: NDArray[np.float32] = np.zeros((count, 2), dtype=np.float32)
+        plane[:, : main.shape[1]] = main[:, :2]
+        if count < FEWEST:
+            return plane
+        placed: NDArray[np.float32] = TSNE(
+            perplexity=min(PERPLEXITY, (count - 1) / 3),
+            init=plane / plane[:, 0].std() * 1e-4,
+            random_state=seed,
+            n_jobs=1,
+        ).fit_transform(main)
+    return placed
 
 
 def group(name: str, values: Sequence[str | None], missing: str) -> Grouping:

@@ -85,6 +85,15 @@ def percent(value: float) -> str:
     return f"{value:.1%}"
 
 
+def whole_percent(value: float) -> str:
+    """A share at an axis.
+
+    >>> whole_percent(0.5)
+    '50%'
+    """
+    return f"{value:.0%}"
+
+
 def number(value: float) -> str:
     """A number in four significant digits; whole ones as they are.
 
@@ -101,6 +110,7 @@ def line_chart(
     x_label: str,
     y_label: str = "",
     words: Words = number,
+    ticks: Words = number,
     ceiling: float | None = None,
 ) -> Chart:
     """Lines over a common axis of whole numbers, such as epochs; each point is in the table.
@@ -110,6 +120,7 @@ def line_chart(
         series: at least one, each of at least one point.
         x_label, y_label: what the axes are.
         words: how a value is written.
+        ticks: how it is at the axis.
         ceiling: the axis's upper end, where it is known; the least round number above all if not.
     """
     xs = sorted({x for one in series for x, _ in one.points})
@@ -121,13 +132,11 @@ def line_chart(
         x_label,
         y_label,
         tuple(Tick(scale.x(x), number(x)) for x in whole_ticks),
-        scale.y_ticks(words),
+        scale.y_ticks(ticks),
         tuple(_line(one, scale) for one in series),
         (),
         (x_label, *(one.name for one in series)),
-        tuple(
-            (number(x), *(words(points[x]) if x in points else "" for points in known)) for x in xs
-        ),
+        tuple((number(x), *(words(points[x]) if x in points else "" for points in known)) for x in xs),
     )
 
 
@@ -150,7 +159,7 @@ def step_chart(
     """
     scale = _Scale(series, None)
     low, high = scale.x_ends
-    ticks = _round_numbers(low, high, 6)
+    ticks = _round_numbers(low, high, 8)
     inside = [(x, text) for x, text in rules if low <= x <= high]
     return Chart(
         title,

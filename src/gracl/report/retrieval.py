@@ -48,7 +48,7 @@ class Lists:
 
 
 def rank_lists(searched: Searched, album: Album, *, seed: int) -> list[Lists]:
-    """Lists of random queries, of those with the least average precision and of those with the greatest.
+    """Lists of random queries, and of those with the least and the greatest average precision.
 
     Args:
         searched: queries and gallery.
@@ -64,7 +64,7 @@ def rank_lists(searched: Searched, album: Album, *, seed: int) -> list[Lists]:
                 Listed(
                     album.place(one.query),
                     tuple(Found(album.place(m.record), m.right, m.similarity) for m in one.matches),
-                    f"average precision {searched.average_precision_of(row):.1%}",
+                    f"AP {searched.average_precision_of(row):.1%}",
                 )
                 for row, one in zip(rows.tolist(), lists, strict=True)
             ),
@@ -111,7 +111,9 @@ def differences_to_scores(searched: Searched, settings: EvaluateConfig) -> list[
     """What the scores of the run did and its lists do not, in words."""
     said = []
     if settings.rerank or settings.expand:
-        said.append("the scores were taken after re-ranking or query expansion, the lists are by cosine")
+        said.append(
+            "the scores were taken after re-ranking or query expansion, the lists are by cosine"
+        )
     if settings.tracklets:
         said.append("the scores are of tracklets, the lists are of single images")
     if searched.protocol.draw is not None:

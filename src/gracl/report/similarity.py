@@ -43,7 +43,7 @@ class Distributions:
 def distributions(
     query: Tensor, gallery: Tensor, sides: tuple[Side, Side], *, seed: int, pairs: int = PAIRS
 ) -> Distributions:
-    """Counts all pairs of queries, or of some drawn at random, with all gallery images; junk is left out.
+    """Counts the pairs of queries with all gallery images; junk is left out. Of many, some are drawn.
 
     A pair of which one identity is unknown is of neither kind.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gracl.logbook import curves_of
-from gracl.report.figures import Chart, Series, line_chart, number, percent
+from gracl.report.figures import Chart, Series, line_chart, number, percent, whole_percent
 from gracl.runs import Run
 
 BY = "epochs trained"
@@ -33,17 +33,33 @@ def training_charts(run: Run) -> list[Chart]:
         _of_states("largest cluster, of clustered images", "largest_share", states),
     ]
     charts.append(
-        line_chart("Outliers and largest cluster", shares, x_label=BY, words=percent, ceiling=1)
+        line_chart(
+            "Outliers and largest cluster",
+            shares,
+            x_label=BY,
+            words=percent,
+            ticks=whole_percent,
+            ceiling=1,
+        )
     )
     stable = _of_states("AMI with the clusters an epoch before", "stability", states)
     if stable.points:
-        charts.append(line_chart("Stability", [stable], x_label=BY, words=percent, ceiling=1))
+        charts.append(
+            line_chart("Stability", [stable], x_label=BY, words=percent, ticks=whole_percent, ceiling=1)
+        )
     titles = {"ARI": "Agreement with the truth", "mAP": "Retrieval"}
     for name, title in titles.items():
         if name in curves:
             points = tuple((float(epoch), value) for epoch, value in curves[name])
             charts.append(
-                line_chart(title, [Series(name, points)], x_label=BY, words=percent, ceiling=1)
+                line_chart(
+                    title,
+                    [Series(name, points)],
+                    x_label=BY,
+                    words=percent,
+                    ticks=whole_percent,
+                    ceiling=1,
+                )
             )
     return charts
 
@@ -54,7 +70,9 @@ def _losses(epochs: Iterable[dict[str, Any]]) -> list[Series]:
         Series(
             name,
             tuple(
-                (float(line["epoch"]), line["losses"][name]) for line in epochs if name in line["losses"]
+                (float(line["epoch"]), line["losses"][name])
+                for line in epochs
+                if name in line["losses"]
             ),
         )
         for name in names

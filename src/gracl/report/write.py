@@ -49,8 +49,8 @@ def write_report(
         images: on the map of the features, drawn at random where there are more; most of the file's
             pictures and of the time are theirs.
         pictures: False writes a file without any picture, with paths in their place.
-        calibration: a file of `gracl calibrate`, whose threshold is shown; calibration.json in the run's
-            folder if there is one and none is given.
+        calibration: a file of `gracl calibrate`, whose threshold is shown; calibration.json in the
+            run's folder if there is one and none is given.
         seed: of all that is drawn at random.
         device: to compute on.
         progress: called with (stage, done, total).
@@ -107,7 +107,8 @@ def render(contents: Contents, album: Album) -> str:
         prints=album.prints,
         style=style,
         script=script,
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
+        policy="default-src 'none'; img-src data:; "
+        f"style-src {_hash(style)}; script-src {_hash(script)}",
         version=metadata.version("gracl"),
     )
 
