@@ -98,7 +98,7 @@ def test_a_norm_at_the_end_does_not_make_all_tokens_alike(backbone):
 def test_rounding_is_not_taken_for_strength():
     model = model_of("test_resnet")
     noise = 1 + 1e-7 * torch.rand(1, 5, 4, 2)
-    model.backbone.forward_features = lambda images: noise
+    model.backbone.forward_features = lambda _: noise
     assert activation_maps(model, pixels(1)).max() == 0
 
 

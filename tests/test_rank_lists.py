@@ -49,7 +49,9 @@ def by_hand(searched, row):
         own = query.identity is not None and record.identity == query.identity
         if own and record.camera == query.camera:
             continue  # junk
-        listed.append((record, own, float(searched.query_features[row] @ searched.gallery_features[at])))
+        listed.append(
+            (record, own, float(searched.query_features[row] @ searched.gallery_features[at]))
+        )
     return sorted(listed, key=lambda item: (-item[2], item[1]))
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,46 +121,46 @@ def written(run, **how):
 
 
 def test_the_page_is_whole_html_with_headings_in_order_and_titled_tables(made):
-    page = Page(made[1])
-    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch(r"h\d", tag)]
+    shown = Page(made[1])
+    levels = [int(tag[1]) for tag, _ in shown.found if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
-    assert len(page.all("caption")) == len(page.all("table"))
-    assert all(cell.get("scope") in ("col", "row") for cell in page.all("th"))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert len(shown.all("caption")) == len(shown.all("table"))
+    assert all(cell.get("scope") in ("col", "row") for cell in shown.all("th"))
 
 
 def test_ids_are_unique_and_links_lead_to_them(made):
-    page = Page(made[1])
-    ids = [attributes["id"] for _, attributes in page.found if "id" in attributes]
+    shown = Page(made[1])
+    ids = [attributes["id"] for _, attributes in shown.found if "id" in attributes]
     assert len(ids) == len(set(ids))
-    wanted = {link["href"][1:] for link in page.all("a") + page.all("use")}
-    wanted |= {name for _, a in page.found for name in a.get("aria-labelledby", "").split()}
+    wanted = {link["href"][1:] for link in shown.all("a") + shown.all("use")}
+    wanted |= {name for _, a in shown.found for name in a.get("aria-labelledby", "").split()}
     assert wanted <= set(ids)
 
 
 def test_every_picture_has_words(made):
-    page = Page(made[1])
-    pictures = [a for a in page.all("svg") if a.get("class") == "picture"]
+    shown = Page(made[1])
+    pictures = [a for a in shown.all("svg") if a.get("class") == "picture"]
     assert len(pictures) > 50
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
-    drawn = [a for a in page.all("svg") if a.get("aria-hidden") != "true"]
+    drawn = [a for a in shown.all("svg") if a.get("aria-hidden") != "true"]
     assert all(a.get("aria-label") for a in drawn)
 
 
 def test_the_numbers_are_those_of_the_log(made, small_run):
-    page, log = Page(made[1]).text, Run(small_run)
+    shown, log = Page(made[1]).text, Run(small_run)
     for epoch in log.epochs:
         for value in epoch["losses"].values():
-            assert number(value) in page
-        assert percent(epoch["outlier_share"]) in page
-        assert percent(epoch["agreement"]["ari"]) in page
+            assert number(value) in shown
+        assert percent(epoch["outlier_share"]) in shown
+        assert percent(epoch["agreement"]["ari"]) in shown
     for side in (log.before, log.after):
         for name in ("mAP", "mINP", "R1"):
-            assert percent(side["scores"][name]) in page
-        assert str(side["clusters"]["n_clusters"]) in page
-    assert "Protocol cross-camera@1 : 10 queries, 0 without a match left out" in page
-    assert log.log[0]["versions"]["torch"] in page
+            assert percent(side["scores"][name]) in shown
+        assert str(side["clusters"]["n_clusters"]) in shown
+    assert "Protocol cross-camera@1 : 10 queries, 0 without a match left out" in shown
+    assert log.log[0]["versions"]["torch"] in shown
 
 
 def test_the_charts_hold_the_log_point_by_point(small_run):
@@ -179,13 +180,13 @@ def test_the_charts_hold_the_log_point_by_point(small_run):
 
 
 def test_nothing_points_outside_the_file(made):
-    page = Page(made[1])
+    shown = Page(made[1])
     assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[\w+/=]+", "", made[1]))
-    for tag, attributes in page.found:
+    for tag, attributes in shown.found:
         for name in ("src", "href", "action", "srcset", "poster"):
             value = attributes.get(name, "#")
             assert value.startswith(("#", "data:")), (tag, value)
-    (policy,) = [a["content"] for a in page.all("meta") if "http-equiv" in a]
+    (policy,) = [a["content"] for a in shown.all("meta") if "http-equiv" in a]
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "unsafe" not in policy
 
@@ -216,9 +217,9 @@ def test_of_a_file_of_weights_the_name_alone_is_shown(finished):
     (finished / "config.yaml").write_text(
         config.replace("weights: none", "weights: /secret/place/w.pt")
     )
-    page = written(finished)
-    assert "weights: w.pt" in page
-    assert "secret" not in page
+    shown = written(finished)
+    assert "weights: w.pt" in shown
+    assert "secret" not in shown
 
 
 def test_the_same_run_and_seed_give_the_same_file(finished):
@@ -242,11 +243,11 @@ def test_without_pictures_there_is_none_and_images_are_named(finished, capsys):
     assert run("report", finished, "--no-images") == 0
     assert "with no picture" in " ".join(capsys.readouterr().out.split())
     text = (finished / "report.html").read_text()
-    page = Page(text)
-    assert page.all("image") == []
+    shown = Page(text)
+    assert shown.all("image") == []
     assert "base64" not in text.split("<style>")[0] + text.split("</style>")[1].replace("sha256", "")
-    assert "This file holds no picture" in page.text
-    missing = [a for a in page.all("span") if a.get("class") == "missing"]
+    assert "This file holds no picture" in shown.text
+    missing = [a for a in shown.all("span") if a.get("class") == "missing"]
     assert len(missing) > 50
 
 
@@ -261,8 +262,8 @@ def test_pictures_that_cannot_be_read_are_named(finished, monkeypatch):
         return real(record, **how)
 
     monkeypatch.setattr("gracl.data.thumbnails.thumbnail", broken)
-    page = Page(written(finished)).text
-    assert "Pictures of 1 images cannot be read" in page
+    shown = Page(written(finished)).text
+    assert "Pictures of 1 images cannot be read" in shown
 
 
 def test_the_room_for_pictures_is_kept(tmp_path, monkeypatch):
@@ -295,19 +296,20 @@ def test_one_image_is_one_shot_and_boxes_are_several(tmp_path):
 def test_names_that_are_html_are_letters(unlabelled):
     text = written(unlabelled)
     assert "<script>alert" not in text
-    page = Page(text)
-    assert [a for a in page.all("script") if a.get("type") != "application/json"] == [{}]
-    assert "<script>alert(1)<&lt;script>'\".png" in json.loads(
-        re.search(r'id="map-data">(.*?)</script>', text)[1]
-    )["paths"]
+    shown = Page(text)
+    assert [a for a in shown.all("script") if a.get("type") != "application/json"] == [{}]
+    assert (
+        "<script>alert(1)<&lt;script>'\".png"
+        in json.loads(re.search(r'id="map-data">(.*?)</script>', text)[1])["paths"]
+    )
 
 
 def test_without_truth_neighbours_stand_for_rank_lists(unlabelled):
-    page = Page(written(unlabelled)).text
-    assert "Nearest neighbours" in page
-    assert "cannot be scored" in page
-    assert "average precision" not in page
-    assert "pairs of one cluster and of two clusters" in page
+    shown = Page(written(unlabelled)).text
+    assert "Nearest neighbours" in shown
+    assert "cannot be scored" in shown
+    assert "average precision" not in shown
+    assert "pairs of one cluster and of two clusters" in shown
     assert Run(unlabelled.folder).epochs
 
 
@@ -315,16 +317,16 @@ def test_all_outliers_are_shown(finished):
     lines = (finished / "labels.csv").read_text().splitlines()
     alone = [lines[0], *(f"{line.rpartition(',')[0]},-1" for line in lines[1:])]
     (finished / "labels.csv").write_text("\n".join(alone) + "\n")
-    page = Page(written(finished)).text
-    assert "There is no cluster: all 80 images are outliers." in page
+    shown = Page(written(finished)).text
+    assert "There is no cluster: all 80 images are outliers." in shown
 
 
 def test_a_log_without_an_epoch_is_no_hindrance(finished):
     log = [line for line in Run(finished).log if line["event"] != "epoch"]
     (finished / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    page = Page(written(finished)).text
-    assert "The log has no epoch, so there is nothing to draw." in page
-    assert "The log has no epoch with times." in page
+    shown = Page(written(finished)).text
+    assert "The log has no epoch, so there is nothing to draw." in shown
+    assert "The log has no epoch with times." in shown
 
 
 def test_one_camera_is_enough(tmp_path):
@@ -333,12 +335,10 @@ def test_one_camera_is_enough(tmp_path):
         save_image(tmp_path / "data" / f"{n}.png", n % 4, size=(32, 16))
         rows.append(f"{n}.png,p{n % 4},east")
     (tmp_path / "data" / "metadata.csv").write_text("\n".join(rows) + "\n")
-    done = train(
-        Config.load("demo").replace(QUICK), load_dataset(tmp_path / "data"), tmp_path / "run"
-    )
-    page = Page(written(done)).text
-    assert "any@1" in page
-    assert "They were taken on the very images that were trained on." in page
+    done = train(Config.load("demo").replace(QUICK), load_dataset(tmp_path / "data"), tmp_path / "run")
+    shown = Page(written(done)).text
+    assert "any@1" in shown
+    assert "They were taken on the very images that were trained on." in shown
 
 
 def test_an_unfinished_run_and_no_run_are_refused(finished, tmp_path):
@@ -402,8 +402,8 @@ def test_another_models_calibration_is_left_out_or_refused(finished, tmp_path):
     found = gracl.open_study(finished)
     made = gracl.calibrate(gracl.embed(found.run.model, found.dataset.gallery), rate=0.2)
     gracl.write_calibration(finished / "calibration.json", replace(made, fingerprint="0" * 64))
-    page = Page(written(finished)).text
-    assert "another model's, so it is not shown" in page
+    shown = Page(written(finished)).text
+    assert "another model's, so it is not shown" in shown
     with pytest.raises(FingerprintError):
         write_report(finished, calibration=finished / "calibration.json")
 
@@ -448,8 +448,9 @@ def test_a_histogram_holds_all_of_its_pairs():
     found = distributions(rows, rows, (side, side), seed=0)
     chart = draw_similarities(found, ("one", "two"), threshold=0.3)
     assert [row[:2] for row in chart.rows] == [("one", "120"), ("two", "3,420")]
-    median = float(np.median([float(rows[a] @ rows[b]) for a in range(60) for b in range(60) if
-                              a // 3 != b // 3]))
+    median = float(
+        np.median([float(rows[a] @ rows[b]) for a in range(60) for b in range(60) if a // 3 != b // 3])
+    )
     assert float(chart.rows[1][4]) == pytest.approx(median, abs=0.005)
     assert [rule.text for rule in chart.rules] == ["threshold"]
 
@@ -599,7 +600,8 @@ CONTRAST = """() => {
   const ground = e => { for (; e; e = e.parentElement) {
       const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)|transparent/.test(c)) return c; } };
   const bad = [];
-  for (const e of document.querySelectorAll('h1,h2,h3,h4,p,a,td,th,dt,dd,small,summary,li,label,figcaption,.tag')) {
+  const letters = 'h1,h2,h3,h4,p,a,td,th,dt,dd,small,summary,li,label,figcaption,.tag';
+  for (const e of document.querySelectorAll(letters)) {
     if (!e.innerText?.trim() || e.closest('[hidden]')) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
     const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);

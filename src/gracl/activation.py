@@ -27,9 +27,10 @@ def activation_maps(model: Embedder, images: Tensor) -> Tensor:
     """How strong the last feature map is at each pixel: the mean of squared activations over channels.
 
     The map is that before pooling, of convolutional and windowed networks; of transformers it is the
-    image's own tokens after the last layer, class token and registers left out. A norm at the end, which
-    would make all cells about equally strong, is left out. The map is resized to the image (bilinear),
-    and each image's own range is spread over 0..1, so maps of two images cannot be compared in strength.
+    image's own tokens after the last layer, class token and registers left out. A norm at the end,
+    which would make all cells about equally strong, is left out. The map is resized to the image
+    (bilinear), and each image's own range is spread over 0..1: maps of two images cannot be compared
+    in strength.
 
     Args:
         model: used in eval mode and left in the mode it was in.
