@@ -571,6 +571,23 @@ def test_the_keyboard_goes_from_image_to_image(opened):
     assert look.is_hidden()
 
 
+def test_the_map_comes_closer_and_marks_keep_their_size(opened):
+    first = opened.locator("#map-marks use").first
+    drawing, plane = opened.locator("#map-plane > svg"), opened.locator("#map-plane")
+    before = drawing.get_attribute("viewBox"), first.bounding_box()["width"]
+    plane.focus()
+    opened.keyboard.press("ArrowRight")
+    for _ in range(3):
+        opened.keyboard.press("+")
+    assert drawing.get_attribute("viewBox") != before[0]
+    assert opened.locator("#map-look").is_visible()
+    ring, box = opened.locator("#map-ring").bounding_box(), plane.bounding_box()
+    assert box["x"] <= ring["x"] + ring["width"] / 2 <= box["x"] + box["width"]
+    assert first.bounding_box()["width"] == pytest.approx(before[1], rel=0.1)
+    opened.get_by_role("button", name="Whole map").click()
+    assert drawing.get_attribute("viewBox") == before[0]
+
+
 def test_the_legend_shows_a_group_by_itself(opened):
     first = opened.locator(".legend:visible button").first
     first.click()

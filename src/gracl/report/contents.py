@@ -28,6 +28,7 @@ from gracl.report.retrieval import Lists, differences_to_scores, neighbours, ran
 from gracl.report.similarity import distributions, draw_similarities
 from gracl.report.training_curves import training_charts
 from gracl.study import Study
+from gracl.training import Progress
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def gather(
     images: int,
     seed: int,
     calibration: Path | None,
+    progress: Progress | None = None,
 ) -> Contents:
     """Computes what is shown.
 
@@ -83,11 +85,13 @@ def gather(
         images: on the map at most.
         seed: of all that is drawn.
         calibration: a file; the run's own if there is one and none is given.
+        progress: called with (stage, done, total).
 
     Raises:
         DataError: the calibration cannot be read.
         FingerprintError: the one that was given is another model's.
     """
+    threshold = _calibration(study, calibration)  # refused before any work
     searched = _searched(study, model)
     settings = study.config.evaluate
     if searched is not None:
@@ -98,7 +102,13 @@ def gather(
         lists = neighbours(study.features, study.labels, study.records, album, seed=seed)
         rule, notes = "", []
     features, labels, records = study.features, study.labels, study.records
+    tell = progress or (lambda *_: None)
     after = study.run.after
+    clusters = show_clusters(features, labels, study.pids, records, album, seed)
+    heat = () if album.empty else tuple(heat_maps(model, study.images, album, seed=seed))
+    tell("map", 0, 1)
+    drawn = draw_map(features, labels, _with_identities(study), album, images=images, seed=seed)
+    tell("map", 1, 1)
     return Contents(
         facts=facts_of(study),
         charts=tuple(training_charts(study.run)),
@@ -108,10 +118,10 @@ def gather(
         lists=tuple(lists),
         protocol=rule,
         list_notes=tuple(notes),
-        clusters=show_clusters(features, labels, study.pids, records, album, seed),
-        heat=() if album.empty else tuple(heat_maps(model, study.images, album, seed=seed)),
-        map=draw_map(features, labels, _with_identities(study), album, images=images, seed=seed),
-        similarities=_similarities(study, searched, seed, calibration),
+        clusters=clusters,
+        map=drawn,
+        heat=heat,
+        similarities=_similarities(study, searched, seed, *threshold),
     )
 
 
@@ -133,7 +143,7 @@ def _with_identities(study: Study) -> Records:
 
 
 def _similarities(
-    study: Study, searched: Searched | None, seed: int, given: Path | None
+    study: Study, searched: Searched | None, seed: int, calibration: Calibration | None, note: str
 ) -> Similarities | None:
     kinds = ("one individual", "two individuals")
     if searched is not None:
@@ -148,7 +158,6 @@ def _similarities(
         sides = side, side
         source = "training images, by cluster; outliers left out"
     found = distributions(*rows, sides, seed=seed)
-    calibration, note = _calibration(study, given)
     chart = draw_similarities(found, kinds, calibration.threshold if calibration else None)
     if chart is None:
         return None

@@ -79,6 +79,7 @@ def write_report(
         images=images,
         seed=seed,
         calibration=None if calibration is None else Path(calibration).expanduser(),
+        progress=progress,
     )
     album.develop(training.stage(progress, "pictures"))
     write(out, render(contents, album).encode())

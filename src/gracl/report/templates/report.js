@@ -1,13 +1,15 @@
-/* The map: looking at single images by pointer and by keyboard, colours by another fact, groups by
-   themselves. Everything else on the page works without this. */
+/* The map: looking at single images by pointer and by keyboard, zoom, colours by another fact, groups
+   by themselves. Everything else on the page works without this. */
 "use strict";
 const get = (id) => document.getElementById(id);
 const map = JSON.parse(get("map-data").textContent);
 const plane = get("map-plane"), look = get("map-look"), ring = get("map-ring");
 const marks = [...get("map-marks").children];
 const legends = [...document.querySelectorAll(".legend")];
-const SVG = plane.querySelector("svg").namespaceURI;
-const REACH = 40;
+const drawing = plane.querySelector("svg"), zoom = get("map-zoom");
+const SVG = drawing.namespaceURI;
+const WHOLE = 1000, CLOSEST = 60, REACH = 40, RING = 18;
+let view = { x: 0, y: 0, size: WHOLE };
 let by = legends[0].dataset.by;
 let chosen = new Set();
 let current = -1;
@@ -46,14 +48,45 @@ function show(point, tell) {
   if (point < 0) return;
   const lines = words(point).map((line) => element("span", {}, line));
   look.replaceChildren(...picture(point), ...lines, element("span", { class: "path" }, map.paths[point]));
-  look.classList.toggle("left", map.x[point] > 500);
-  look.classList.toggle("above", map.y[point] > 500);
-  const [dx, dy] = [map.x[point] / 10, map.y[point] / 10];
-  look.style.left = map.x[point] > 500 ? "auto" : `calc(${dx}% + 16px)`;
-  look.style.right = map.x[point] > 500 ? `calc(${100 - dx}% + 16px)` : "auto";
-  look.style.top = map.y[point] > 500 ? "auto" : `${dy}%`;
-  look.style.bottom = map.y[point] > 500 ? `${100 - dy}%` : "auto";
+  place(point);
   if (tell) get("map-told").textContent = `${words(point).join(", ")}, ${map.paths[point]}`;
+}
+
+function inView(point) {
+  const [x, y] = [map.x[point] - view.x, map.y[point] - view.y];
+  return x > 0 && y > 0 && x < view.size && y < view.size;
+}
+
+/* Beside its point, on the side where there is more room. */
+function place(point) {
+  const dx = (100 * (map.x[point] - view.x)) / view.size, dy = (100 * (map.y[point] - view.y)) / view.size;
+  look.style.left = dx > 50 ? "auto" : `calc(${dx}% + 16px)`;
+  look.style.right = dx > 50 ? `calc(${100 - dx}% + 16px)` : "auto";
+  look.style.top = dy > 50 ? "auto" : `${dy}%`;
+  look.style.bottom = dy > 50 ? `${100 - dy}%` : "auto";
+}
+
+/* Shows a square of the map; marks keep their size. */
+function see(x, y, size) {
+  size = Math.min(WHOLE, Math.max(CLOSEST, size));
+  const within = (low) => Math.min(WHOLE - size, Math.max(0, low - size / 2));
+  view = { x: within(x), y: within(y), size };
+  drawing.setAttribute("viewBox", `${view.x} ${view.y} ${size} ${size}`);
+  get("map-marks").style.setProperty("--zoom", size / WHOLE);
+  ring.setAttribute("r", (RING * size) / WHOLE);
+  plane.style.touchAction = size < WHOLE ? "none" : "";
+  const [closer, wider, whole] = zoom.children;
+  closer.disabled = size <= CLOSEST;
+  wider.disabled = whole.disabled = size >= WHOLE;
+  if (current < 0) return;
+  look.hidden = !inView(current);
+  place(current);
+}
+
+/* In: 1, out: -1, all: 0; around the image that is looked at, or the middle. */
+function step(direction) {
+  const [x, y] = current < 0 ? [view.x + view.size / 2, view.y + view.size / 2] : [map.x[current], map.y[current]];
+  see(x, y, direction === 0 ? WHOLE : view.size * 0.6 ** direction);
 }
 
 /* The best of all shown points, by a cost; Infinity is none. */
@@ -67,30 +100,49 @@ function best(cost) {
 }
 
 plane.addEventListener("pointermove", (event) => {
-  const box = plane.querySelector("svg").getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * 1000, y = ((event.clientY - box.top) / box.height) * 1000;
+  const box = drawing.getBoundingClientRect();
+  if (event.buttons && view.size < WHOLE) {
+    const scale = view.size / box.width;
+    see(view.x + view.size / 2 - event.movementX * scale, view.y + view.size / 2 - event.movementY * scale, view.size);
+    return;
+  }
+  const x = view.x + ((event.clientX - box.left) / box.width) * view.size;
+  const y = view.y + ((event.clientY - box.top) / box.height) * view.size;
   const near = best((point) => {
     const far = Math.hypot(map.x[point] - x, map.y[point] - y);
-    return far < REACH ? far : Infinity;
+    return far < (REACH * view.size) / WHOLE ? far : Infinity;
   });
   if (near !== current) show(near, false);
 });
 plane.addEventListener("pointerleave", () => { if (document.activeElement !== plane) show(-1); });
 plane.addEventListener("blur", () => show(-1));
+zoom.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) step(Number(button.value));
+});
+
+/* Shows an image by keyboard, and moves the map where it would be outside. */
+function visit(point) {
+  if (!inView(point)) see(map.x[point], map.y[point], view.size);
+  show(point, true);
+}
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 plane.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
   const arrow = ARROWS[event.key];
   if (event.key === "Escape") show(-1);
+  else if (event.key === "+" || event.key === "=") step(1);
+  else if (event.key === "-") step(-1);
+  else if (event.key === "0") step(0);
   else if (event.key === "Enter" && current >= 0) {
     const count = map.x.length, own = group(current);
     for (let step = 1; step <= count; step++) {
       const next = (current + step) % count;
-      if (group(next) === own) { show(next, true); break; }
+      if (group(next) === own) { visit(next); break; }
     }
   } else if (arrow) {
-    const [x, y] = current < 0 ? [500, 500] : [map.x[current], map.y[current]];
+    const [x, y] = current < 0 ? [view.x + view.size / 2, view.y + view.size / 2] : [map.x[current], map.y[current]];
     const next = best((point) => {
       if (point === current) return Infinity;
       const dx = map.x[point] - x, dy = map.y[point] - y;
@@ -98,7 +150,7 @@ plane.addEventListener("keydown", (event) => {
       const ahead = dx * arrow[0] + dy * arrow[1], aside = Math.abs(dx * arrow[1]) + Math.abs(dy * arrow[0]);
       return ahead > 0 && aside <= ahead ? ahead + 2 * aside : Infinity;
     });
-    if (next >= 0) show(next, true);
+    if (next >= 0) visit(next);
   } else return;
   event.preventDefault();
 });
