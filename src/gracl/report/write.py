@@ -97,6 +97,7 @@ def render(contents: Contents, album: Album) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # in the order given
     environment.filters |= {"percent": percent, "number": number}
     style, script = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
