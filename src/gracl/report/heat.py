@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gracl.activation import activation_maps
+from gracl.data.records import Record
 from gracl.data.store import ImageStore
-from gracl.errors import ShapeError
+from gracl.data.thumbnails import QUALITY, thumbnail
+from gracl.errors import DataError, ShapeError
 from gracl.models.embedder import Embedder
 from gracl.report.album import HEIGHT, Album, Shot
 
@@ -45,33 +47,36 @@ def heat_maps(model: Embedder, images: ImageStore, album: Album, *, seed: int) -
         maps = activation_maps(model, pixels.to(device)).cpu().numpy()
     except ShapeError:
         return []
-    made = zip(rows.tolist(), pixels.numpy(), maps, strict=True)
     return [
-        Heat(
-            album.place(images.records[row]),
-            album.paste(images.records[row], overlay(picture, strength)),
-        )
-        for row, picture, strength in made
+        Heat(album.place(record), album.paste(record, overlay(picture, strength)))
+        for record, strength in zip(images.records.take(rows), maps, strict=True)
+        if (picture := _picture(record)) is not None
     ]
 
 
-def overlay(picture: NDArray[np.uint8], strength: NDArray[np.float32]) -> bytes:
-    """A grey picture under colours of strength, as JPEG.
+def overlay(picture: Image.Image, strength: NDArray[np.float32]) -> bytes:
+    """A picture in grey under colours of strength, as JPEG of its size.
 
     Args:
-        picture: (3, H, W).
-        strength: (H, W) in [0, 1].
+        picture: in RGB.
+        strength: (H, W) in [0, 1]; resized to the picture.
 
-    >>> overlay(np.zeros((3, 8, 4), np.uint8), np.zeros((8, 4), np.float32))[:2]
+    >>> overlay(Image.new("RGB", (4, 8)), np.zeros((64, 32), np.float32))[:2]
     b'\\xff\\xd8'
     """
-    size = (max(1, round(HEIGHT * picture.shape[2] / picture.shape[1])), HEIGHT)
-    colour = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
-    grey = np.asarray(colour.convert("L").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
-    at = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR))
+    grey = np.asarray(picture.convert("L"), dtype=np.float32)
+    at = np.asarray(Image.fromarray(strength).resize(picture.size, Image.Resampling.BILINEAR))
     stops = np.linspace(0, 1, len(RAMP))
     heat = np.stack([np.interp(at, stops, channel) for channel in RAMP.T], axis=2)
     blend = np.clip(0.4 * grey[:, :, None] + 0.6 * heat, 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(blend).save(buffer, "JPEG", quality=85)
+    Image.fromarray(blend).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
+
+
+def _picture(record: Record) -> Image.Image | None:
+    """An image as the report shows it; None where its file can no longer be read."""
+    try:
+        return Image.open(io.BytesIO(thumbnail(record, height=HEIGHT)))
+    except DataError:
+        return None

@@ -109,7 +109,7 @@ def draw_similarities(
         x_label="cosine similarity",
         y_label="share of its pairs",
         rules=[] if threshold is None else [(threshold, "threshold")],
-        head=("", "pairs", *(f"{share:.0%} below" for share in SHARES)),
+        head=("pairs of", "pairs", *(f"{share:.0%} below" for share in SHARES)),
         rows=[(name, number(int(counts.sum())), *_quantiles(counts)) for name, counts in known],
     )
 
