@@ -33,7 +33,7 @@ from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.features import Features, no_features, write_features
 from gracl.files import write_labels
-from gracl.report.write import write_report
+from gracl.report.page import write_report
 from gracl.runs import Run, train
 from measuring import command, measured, save, spread
 

@@ -31,8 +31,8 @@ from gracl.report.album import Album, below, without_folders
 from gracl.report.clusters import show_clusters
 from gracl.report.feature_map import SIDE, group, places
 from gracl.report.figures import Series, line_chart, number, percent
+from gracl.report.page import write_report
 from gracl.report.similarity import BINS, distributions, draw_similarities
-from gracl.report.write import write_report
 from gracl.runs import Run, train
 
 DOC = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
@@ -374,6 +374,13 @@ def test_a_report_is_overwritten_and_nothing_else(finished, tmp_path):
         write_report(finished, tmp_path / "no" / "folder.html")
 
 
+def test_a_folder_that_can_only_be_read_is_said_before_the_work(finished, monkeypatch):
+    monkeypatch.setattr("gracl.report.page.os.access", lambda *_: False)
+    monkeypatch.setattr("gracl.report.page.open_study", None)
+    with pytest.raises(ConfigError, match=r"cannot be written into\. Give another --out"):
+        write_report(finished)
+
+
 def test_what_is_missing_is_said_with_what_to_install(finished, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigError, match=r"pip install 'gracl\[report\]'"):
@@ -670,3 +677,16 @@ def test_the_python_of_the_page_runs(at_hand):
     (block,) = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
     exec(block, {})
     assert Path("photos.html").is_file()
+
+
+def test_the_figures_of_the_page_are_those_measured():
+    path = Path(__file__).parents[1] / "benchmarks" / "results" / "report.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert len(rows) == 3
+    for row in rows:
+        seconds, size = row["cpu_seconds"], row["megabytes"]
+        assert size["mean"] < 30
+        told = (
+            f"| {seconds['mean']:.0f} ± {seconds['std']:.0f} | {size['mean']:.1f} ± {size['std']:.1f} |"
+        )
+        assert told in DOC

@@ -37,7 +37,7 @@ class Report:
 
 def report(command: Report) -> None:
     """Write a report, and say where it is and what it holds."""
-    from gracl.report.write import write_report
+    from gracl.report.page import write_report
     from gracl.training import use_threads
 
     use_threads(command.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -127,10 +128,13 @@ def require_writable(path: Path) -> None:
     """Refuses a file that a report could not, or should not, be written to.
 
     Raises:
-        ConfigError: no such folder, or a file there that is no report of gracl's.
+        ConfigError: no such folder, one that cannot be written into, or a file there that is no report
+            of gracl's.
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{path.parent} cannot be written into. Give another --out")
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as file:
             own = OWN in file.read(HEAD)
