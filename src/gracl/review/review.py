@@ -284,8 +284,15 @@ class Review:
     def same(
         self, a: int, b: int, *, question: Question | None = None, overrule: bool = False
     ) -> Decision:
-        """Two images are one individual; their clusters become one, the first image's."""
-        return self._decide(self._drafts.same(a, b, overrule=overrule), overrule, question)
+        """Two images are one individual; their clusters become one, the first image's.
+
+        Where other images of the two clusters were said to be different, only those come together that
+        are linked to the two images.
+        """
+        whole = self._drafts.same(a, b, overrule=overrule)
+        drafts = [whole, *self._drafts.same_alone(a, b, groups=self._groups)]
+        draft = next((draft for draft in drafts if not self._contradicted(draft)), whole)
+        return self._decide(draft, overrule, question)
 
     @_alone
     def different(
