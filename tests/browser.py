@@ -120,14 +120,15 @@ def overflow(page):
 
 
 @contextmanager
-def running(app, *, token="secret"):
-    """A guarded application on a free port, in a thread; gives the address without a token."""
+def running(app, *, token="secret", guard=True):
+    """An application, guarded, on a free port, in a thread; gives the address without a token."""
     import uvicorn
 
     from gracl.web.serving import ADDRESS, guarded, listen
 
     with listen(0) as place:
-        settings = uvicorn.Config(guarded(app, token), log_level="warning", access_log=False)
+        inner = guarded(app, token) if guard else app
+        settings = uvicorn.Config(inner, log_level="critical", access_log=False, ws="none")
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
         thread.start()
