@@ -17,7 +17,6 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gracl.data.records import Box
 from gracl.data.store import MAX_PIXELS, inside, resized, to_rgb
-from gracl.web.guard import drain
 from gracl.web.serving import MAX_BODY
 
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF"}
@@ -157,13 +156,9 @@ class UploadRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            try:
-                _require_form(request)
-                with request.app.state.turnstile:
-                    return await handle(_MemoryRequest(request.scope, request.receive))
-            except HTTPException:
-                await drain(request.receive, MAX_BODY)
-                raise
+            _require_form(request)
+            with request.app.state.turnstile:
+                return await handle(_MemoryRequest(request.scope, request.receive))
 
         return bounded
 
