@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import signal
-import sqlite3
 import stat
 import struct
 import subprocess
@@ -30,12 +28,12 @@ from conftest import random_image, save_image
 from gracl import cli
 from gracl.calibration import Calibration
 from gracl.data.records import Box
-from gracl.errors import ConfigError, DataError, FingerprintError, GalleryError
+from gracl.errors import ConfigError, FingerprintError, GalleryError
 from gracl.features import no_features
 from gracl.files import load_model, write_calibration
 from gracl.gallery.entries import Where
 from gracl.gallery.gallery import Gallery
-from gracl.web import handover, search_app, uploads
+from gracl.web import handover, uploads
 from gracl.web.search_app import search_application
 from gracl.web.search_desk import Desk, Search
 from gracl.web.serving import MAX_BODY, guarded

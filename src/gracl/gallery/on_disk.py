@@ -67,7 +67,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     place = found.st_dev, found.st_ino
     if place not in _KEPT:
         _KEPT[place] = os.open(path, os.O_RDONLY)
-    with open(_KEPT[place], "rb", closefd=False) as file:  # noqa: PTH123 - it is no path
+    with open(_KEPT[place], "rb", closefd=False) as file:
         file.seek(0)
         yield file
 

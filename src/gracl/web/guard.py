@@ -173,7 +173,7 @@ class _Body:
         return noted
 
     async def drain(self) -> None:
-        """Reads what is left and throws it away, up to four times what is taken, for `LINGER` seconds."""
+        """Reads what is left and throws it away, up to four bodies, for `LINGER` seconds."""
         left = 4 * self.limit
         with anyio.move_on_after(LINGER):
             while left > 0 and not self.is_whole:
