@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -22,6 +22,7 @@ def context(schema: Schema) -> dict[str, Any]:
     """What the template `api.html` asks for."""
     return {
         "schema": schema,
+        "about": schema["info"]["description"].replace("`", ""),
         "fields_of": lambda operation: fields_of(operation, schema),
         "fields_of_model": fields_of_model,
         "model_of": model_of,
@@ -32,11 +33,14 @@ def fields_of(operation: Schema, schema: Schema) -> list[Field]:
     """What a request may say, in its form or its address."""
     if "requestBody" in operation:
         (content,) = operation["requestBody"]["content"].values()
-        return fields_of_model(schema["components"]["schemas"][_name(content["schema"])])
-    return [
-        Field(one["name"], words_of(one["schema"]), _meaning(one, one["schema"], one["required"]))
-        for one in operation.get("parameters", [])
-    ]
+        fields = fields_of_model(schema["components"]["schemas"][_name(content["schema"])])
+    else:
+        fields = [
+            Field(one["name"], words_of(one["schema"]), _meaning(one, one["schema"], one["required"]))
+            for one in operation.get("parameters", [])
+        ]
+    # What is null there is not given at all.
+    return [replace(field, type=field.type.removesuffix(", or null")) for field in fields]
 
 
 def fields_of_model(model: Schema) -> list[Field]:
@@ -79,7 +83,7 @@ def words_of(schema: Schema) -> str:
     # What is larger than any count is not worth saying.
     bounds = [schema.get("minimum"), schema.get("maximum")]
     if bounds[0] is not None and bounds[1] is not None and bounds[1] < 2**53:
-        words += f", {bounds[0]} to {bounds[1]}"
+        words += f", {bounds[0]:g} to {bounds[1]:g}"
     return words
 
 

@@ -25,7 +25,6 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from gracl.calibration import Calibration
 from gracl.data.records import Box
 from gracl.data.store import MAX_PIXELS
 from gracl.errors import ConfigError, DataError, GalleryError, did_you_mean
@@ -171,7 +170,7 @@ async def search(
         read_picture, content, desk.size, box, limiter=request.app.state.decoders
     )
     found = await asyncio.wrap_future(desk.search(Search(seen, k, where)))
-    return _answer(found, seen, desk.calibration)
+    return _answer(found, seen, desk)
 
 
 @api.get("/about", dependencies=known_words)
@@ -209,7 +208,7 @@ async def entries(
         return gallery.count(where), gallery.entries(where, after=after, limit=limit + 1)
 
     total, found = await _looked(desk, listed)
-    page = [models.image_of(entry) for entry in found[:limit]]
+    page = [models.image_of(entry, desk.about.thumbnails) for entry in found[:limit]]
     return models.Images(total=total, entries=page, after=page[-1].id if len(found) > limit else None)
 
 
@@ -247,8 +246,8 @@ async def _looked(desk: Desk, action: Callable[[Gallery], Result]) -> Result:
     return await asyncio.wrap_future(desk.look(action))
 
 
-def _answer(found: Found, seen: Picture, calibration: Calibration | None) -> models.Answer:
-    limit = None if calibration is None else calibration.threshold
+def _answer(found: Found, seen: Picture, desk: Desk) -> models.Answer:
+    limit = None if desk.calibration is None else desk.calibration.threshold
     is_known = limit is None or (len(found) > 0 and found[0].similarity >= limit)
     kind: Literal["identity", "unknown", "nobody"] = "identity" if found.identity else "nobody"
     notes = []
@@ -258,7 +257,9 @@ def _answer(found: Found, seen: Picture, calibration: Calibration | None) -> mod
         answer=kind if is_known else "unknown",
         identity=found.identity if is_known else None,
         threshold=limit,
-        matches=[models.match_of(rank, hit) for rank, hit in enumerate(found, start=1)],
+        matches=[
+            models.match_of(rank, hit, desk.about.thumbnails) for rank, hit in enumerate(found, start=1)
+        ],
         width=seen.width,
         height=seen.height,
         box=models.Part.of(seen.box),

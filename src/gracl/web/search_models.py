@@ -63,8 +63,9 @@ class Image(_Model):
     sequence: str | None
     box: Part | None
     """The part of the file that was looked at; null is all of it."""
-    thumbnail: str
-    """Where a small picture of it can be had, as a JPEG."""
+    thumbnail: str | None
+    """Where a small picture of it can be had, as a JPEG; null where there is none. Its file may have
+    been taken away since: then that answers 404."""
 
 
 class Match(Image):
@@ -179,25 +180,27 @@ class About(_Model):
     """Of gracl."""
 
 
-def facts_of(entry: Entry) -> dict[str, object]:
+def facts_of(entry: Entry, keeps_pictures: bool) -> dict[str, object]:
     """An entry as the fields of `Image`."""
+    is_shown = keeps_pictures or entry.stamp is not None
     return {
         "id": entry.id,
         "name": entry.record.path.name,
         **{name: getattr(entry, name) for name in ("identity", "camera", "site", "time", "sequence")},
         "box": Part.of(entry.box),
-        "thumbnail": f"/api/entries/{entry.id}/thumbnail",
+        "thumbnail": f"/api/entries/{entry.id}/thumbnail" if is_shown else None,
     }
 
 
-def image_of(entry: Entry) -> Image:
-    """An entry, as it is told."""
-    return Image.model_validate(facts_of(entry))
+def image_of(entry: Entry, keeps_pictures: bool) -> Image:
+    """An entry, as it is told; a gallery that keeps pictures has one of each."""
+    return Image.model_validate(facts_of(entry, keeps_pictures))
 
 
-def match_of(rank: int, hit: Hit) -> Match:
+def match_of(rank: int, hit: Hit, keeps_pictures: bool) -> Match:
     """A hit, as it is told."""
-    return Match.model_validate({**facts_of(hit.entry), "rank": rank, "similarity": hit.similarity})
+    facts = facts_of(hit.entry, keeps_pictures)
+    return Match.model_validate({**facts, "rank": rank, "similarity": hit.similarity})
 
 
 def threshold_of(found: Calibration, images: int) -> Threshold:

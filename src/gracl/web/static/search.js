@@ -6,6 +6,7 @@ import { element, plural, showAnswer, showMatches } from "./search_view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const PATIENCE = 400; // milliseconds after the last change of a filter
+const NARROW = matchMedia("(max-width: 860px)"); // what is found stands below what is asked
 const RETRIES = 5; // where the server says that it has too much to do
 
 let about = null, picture = null, running = null, timer = null;
@@ -84,6 +85,7 @@ function show(answer) {
   }
   showAnswer(answer, about);
   showMatches(answer, choose);
+  if (NARROW.matches) $("#found").scrollIntoView({ block: "start" });
   $("#status").textContent = `${$("#answer").textContent}. ${plural(answer.matches.length, "match", "matches")}.`;
 }
 
@@ -106,7 +108,7 @@ function welcome() {
   const keys = [["O", "choose a picture"], ["Ctrl V", "paste one"], ["W", "the whole picture"], ["/", "individuals"], ["S", "search"]];
   return [
     element("p", {}, "Who is it? Give a picture, and the nearest images of the gallery come up here."),
-    element("p", {}, "It stays in this machine's memory and is kept nowhere."),
+    element("p", {}, "The picture stays in this machine's memory and is kept nowhere."),
     element("ul", { className: "keys" }, ...keys.map(([key, what]) => element("li", {}, element("kbd", {}, key), ` ${what}`))),
   ];
 }
@@ -190,6 +192,7 @@ function later() {
 
 function choose(name) {
   chosen.add(name);
+  $("#filters").open = true;
   showChosen();
 }
 
@@ -237,7 +240,7 @@ const KEYS = {
   o: () => $("#file").click(),
   w: () => { if (!$("#whole").disabled) part.set(null); },
   s: () => search(),
-  "/": () => $("#individual").focus(),
+  "/": () => { $("#filters").open = true; $("#individual").focus(); },
 };
 addEventListener("keydown", (event) => {
   const typing = event.target.matches?.("input:not([type=checkbox]):not([type=file]), textarea, select");
@@ -248,4 +251,5 @@ addEventListener("keydown", (event) => {
   KEYS[event.key]();
 });
 
+$("#filters").open = !NARROW.matches;
 start();

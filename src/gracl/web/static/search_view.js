@@ -68,7 +68,7 @@ function card(match, reaches, pick) {
       type: "button", className: "who", title: `Search among images of ${match.identity}`,
       onclick: () => pick(match.identity),
     }, match.identity);
-  const facts = [match.camera, match.site, match.time].filter((fact) => fact !== null).join(" · ");
+  const place = [match.camera, match.site].filter((fact) => fact !== null).join(" · ");
   const bar = element("i");
   bar.style.width = `${Math.max(0, 100 * match.similarity)}%`;
   return element("li", { className: reaches ? "match" : "match below" },
@@ -79,15 +79,18 @@ function card(match, reaches, pick) {
         element("span", { className: "bar", "aria-hidden": "true" }, bar),
         element("span", { className: "soft" }, `${match.rank}.`)),
       who,
-      facts ? element("span", { className: "facts" }, facts) : null,
-      element("span", { className: "facts" }, match.name)));
+      ...[place, match.time, match.name].filter(Boolean)
+        .map((fact) => element("span", { className: "facts" }, fact))));
 }
 
+const ABSENT = ["span", { className: "absent" }, "No picture of it is here"];
+
 function shot(match) {
+  if (match.thumbnail === null) return element(...ABSENT);
   const whose = match.identity === null ? "an individual without a name" : match.identity;
   const picture = element("img", { src: match.thumbnail, alt: `Image ${match.id}, of ${whose}`, loading: "lazy" });
   picture.addEventListener("error", () => {
-    picture.replaceWith(element("span", { className: "absent" }, "No picture of it is here"));
+    picture.replaceWith(element(...ABSENT));
   });
   return picture;
 }
