@@ -5,9 +5,9 @@
 Two galleries of the run's model: drawn people, embedded as `gracl gallery build` does, and random unit
 vectors under made-up names. Each is served by `gracl serve` in a process of its own; the users are
 threads of this one, each with a connection of its own, that send another drawn picture as soon as they
-are answered. So latency is that of a queue of as many as there are users. The same is measured with one user, and the
-network alone, in this process while no server runs: one picture at a time, and sixteen together.
-Results go to benchmarks/results/serve.json.
+are answered. So latency is that of a queue of as many as there are users. The same is measured with one
+user, and the network alone, in this process while no server runs: one picture at a time, and sixteen
+together. Results go to benchmarks/results/serve.json.
 """
 
 from __future__ import annotations
