@@ -97,7 +97,7 @@ def alone(model: Embedder, pictures: list[bytes]) -> dict[str, Any]:
     for _ in range(3):
         for one in pixels:
             start = time.perf_counter()
-            embed_pixels(model, one[None])
+            embed_pixels(model, np.stack([one]))
             single.append(time.perf_counter() - start)
         for stack in stacks:
             start = time.perf_counter()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
 import signal
 import stat
 import struct
@@ -742,3 +744,40 @@ def test_the_browser_is_given_a_file_that_only_its_owner_reads(monkeypatch):
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
         assert "url=http://127.0.0.1:1/?token=secret" in page.read_text()
     assert not page.exists()
+
+
+def test_the_page_of_documentation_runs_as_it_stands(home, tmp_path, monkeypatch, capsys):
+    """Its command, its curl and its Python; the port and the threads alone are the test's."""
+    monkeypatch.chdir(tmp_path)
+    Path("visitor.jpg").write_bytes(file_of(random_image(3, (60, 30)), "jpeg"))
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines()]
+    assert [line.split()[:3] for line in commands[:2]] == [["gracl", "serve", "herd.gallery"]] * 2
+    (curl,) = (line for line in commands if line.startswith("curl"))
+    with served(home / "herd.gallery", "--port", "0", "--token-file", "token") as (_, address):
+        place, _, token = address.partition("?token=")
+        (block,) = blocks("python")
+        exec(block, {"address": place, "token": token})
+        assert capsys.readouterr().out.startswith("identity ")
+        if shutil.which("curl"):
+            asked = ["sh", "-c", curl.replace("http://127.0.0.1:8765/", f"-s {place}")]
+            done = subprocess.run(asked, capture_output=True, text=True, check=True)
+            matches = json.loads(done.stdout)["matches"]
+            assert len(matches) == 5
+            assert {match["camera"] for match in matches} == {"gate"}
+
+
+def blocks(language):
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_the_load_that_the_page_tells_is_what_was_measured():
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "benchmarks" / "results" / "serve.json").read_text())
+    page = (root / "docs" / "serve.md").read_text(encoding="utf-8")
+    for name in ("drawn_people", "random_vectors"):
+        for users in ("one_user", "many_users"):
+            values = found[name][users]
+            assert values["errors"] == {}
+            for value in (values["searches_a_second"], *values["latency_ms"].values()):
+                assert f" {value:,} " in page

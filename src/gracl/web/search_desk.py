@@ -161,24 +161,39 @@ class Desk:
         return batch
 
     def _answer(self, gallery: Gallery, whose: Features, batch: list[Job]) -> None:
-        """Embeds all at once, then searches for each: each has its own k and filters."""
+        """Embeds all at once, then searches once for all that have the same k and filters."""
         try:
             found = _embedded(gallery, whose, [search.picture.pixels for search, _ in batch])
         except Exception as error:
             for _, answer in batch:
                 answer.set_exception(error)
             return
-        for row, (search, answer) in enumerate(batch):
-            one = replace(
-                found, features=found.features[row : row + 1], records=found.records[row : row + 1]
-            )
+        for rows in _alike([search for search, _ in batch]):
+            part = replace(found, features=found.features[rows], records=found.records.take(rows))
+            first = batch[rows[0]][0]
             try:
-                (hits,) = gallery.search_features(
-                    one, k=search.k, threshold=self.calibration, where=search.where
+                answers = gallery.search_features(
+                    part, k=first.k, threshold=self.calibration, where=first.where
                 )
-                answer.set_result(hits)
+                for row, hits in zip(rows, answers, strict=True):
+                    batch[row][1].set_result(hits)
             except Exception as error:
-                answer.set_exception(error)
+                for row in rows:
+                    batch[row][1].set_exception(error)
+
+
+def _alike(searches: Sequence[Search]) -> list[list[int]]:
+    """Rows of searches that differ in their pictures alone."""
+    groups: list[list[int]] = []
+    for row, search in enumerate(searches):
+        for group in groups:
+            first = searches[group[0]]
+            if (first.k, first.where) == (search.k, search.where):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
 
 
 def _embedded(gallery: Gallery, whose: Features, pixels: Sequence[NDArray[np.uint8]]) -> Features:
