@@ -36,6 +36,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
         "openset",
         "error_rates",
         "linkage",
+        "linked_clusters",
         "presence",
         "doubt",
         "association",
