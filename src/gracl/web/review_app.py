@@ -1,0 +1,262 @@
+"""The page of `gracl review`: which address answers what. What it answers is `gracl.web.review_desk`'s."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from gracl.data.store import crop, upright
+from gracl.errors import DataError, GraclError, ReviewError
+from gracl.web.review_desk import Answer, Desk, StaleError
+from gracl.web.serving import new_application, templates
+
+LARGE = 1600
+"""Pixels a side at most of the picture that is looked at closely."""
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""For pictures: their address names the run's images, and those never change."""
+NAME = 120
+"""Letters of a cluster's name at most."""
+
+Number = Annotated[int, Path(ge=-1)]
+Row = Annotated[int, Path(ge=0)]
+Count = Annotated[int, Query(ge=1, le=1000)]
+
+
+class Decided(BaseModel):
+    """A decision, by a page that shows this version."""
+
+    version: str
+
+
+class OfRows(Decided):
+    """Images that are split off, or ejected."""
+
+    rows: list[int] = Field(min_length=1)
+
+
+class Moved(OfRows):
+    """Images and the cluster that they belong to."""
+
+    number: int
+
+
+class Merged(Decided):
+    """Clusters that are one."""
+
+    numbers: list[int] = Field(min_length=2)
+
+
+class Named(Decided):
+    """A cluster's name; None or nothing takes it away."""
+
+    number: int
+    name: str | None = Field(max_length=NAME)
+
+
+class Confirmed(Decided):
+    """A cluster that was looked through and is right."""
+
+    number: int
+
+
+class Pair(Decided):
+    """Two images."""
+
+    first: int
+    second: int
+
+
+def review_application(desk: Desk, *, title: str, by: str = "") -> FastAPI:
+    """The application, not yet guarded; see `gracl.web.serving.serve`.
+
+    Args:
+        desk: the review at work.
+        title: the run, as the page calls it.
+        by: who decides.
+    """
+    app = new_application("gracl review", lifespan=_preparing(desk), docs_url=None, redoc_url=None)
+    _add_page(app, desk, title, by)
+    _add_pictures(app, desk)
+    _add_looking(app, desk)
+    _add_deciding(app, desk)
+    _add_errors(app)
+    return app
+
+
+def _preparing(desk: Desk) -> Any:
+    """Small pictures are made while the page is in use already."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        threading.Thread(target=desk.prepare_thumbnails, args=(stop,), daemon=True).start()
+        yield
+        stop.set()
+
+    return lifespan
+
+
+def _add_page(app: FastAPI, desk: Desk, title: str, by: str) -> None:
+    height, width = desk.study.images.size
+
+    @app.get("/", response_class=HTMLResponse)
+    def page(request: Request) -> Response:
+        about = {"title": title, "by": by, "key": desk.key, "ratio": round(height / width, 4)}
+        return templates.TemplateResponse(request, "review.html", about)
+
+
+def _add_pictures(app: FastAPI, desk: Desk) -> None:
+    @app.get("/thumbnails/{key}/{row}.jpg")
+    def thumbnail(key: str, row: Row) -> Response:
+        _require_image(desk, key, row)
+        return Response(desk.thumbnails.jpeg(row), media_type="image/jpeg", headers=FOREVER)
+
+    @app.get("/images/{key}/{row}.jpg")
+    def image(key: str, row: Row) -> Response:
+        _require_image(desk, key, row)
+        return Response(_large(desk, row), media_type="image/jpeg", headers=FOREVER)
+
+
+def _add_looking(app: FastAPI, desk: Desk) -> None:
+    @app.get("/api/clusters")
+    def clusters() -> Response:
+        return _json(desk.everything())
+
+    @app.get("/api/version")
+    def version() -> Response:
+        return _json({"version": desk.version})
+
+    @app.get("/api/clusters/{number}")
+    def cluster(number: Number) -> Response:
+        return _json(desk.cluster(number))
+
+    @app.get("/api/clusters/{number}/near")
+    def near(number: Number, k: Count = 12) -> Response:
+        return _json(desk.near(number, k))
+
+    @app.get("/api/find")
+    def find(text: Annotated[str, Query(min_length=1, max_length=200)]) -> Response:
+        return _json(desk.find(text))
+
+    @app.get("/api/history")
+    def history(limit: Count = 100) -> Response:
+        return _json(desk.history(limit))
+
+    @app.get("/api/question")
+    def question() -> Response:
+        return _json(desk.question())
+
+    @app.get("/api/similar/{row}")
+    def similar(row: Row, k: Count = 60) -> Response:
+        return _json(desk.similar(row, k))
+
+    @app.post("/api/search")
+    def search(image: UploadFile, k: Count = 60) -> Response:
+        try:
+            picture = upright(io.BytesIO(image.file.read()))  # type: ignore[arg-type]
+        except Exception as error:  # for broken files, Pillow's readers raise what they like
+            words = str(error) if isinstance(error, ValueError) else "it is no picture, or it is broken"
+            raise DataError(
+                f"{image.filename or 'what was sent'} cannot be searched for: {words}. Give a JPEG, PNG, "
+                "WebP or another picture that Pillow reads"
+            ) from error
+        return _json(desk.similar_to_picture(picture, k))
+
+
+def _add_deciding(app: FastAPI, desk: Desk) -> None:
+    @app.post("/api/merge")
+    def merge(told: Merged) -> Response:
+        return _json(desk.decide(told.version, lambda review: review.merge(told.numbers)))
+
+    @app.post("/api/split")
+    def split(told: OfRows) -> Response:
+        how = lambda review: review.split(told.rows)  # noqa: E731
+        return _json(desk.decide(told.version, how, rows=told.rows))
+
+    @app.post("/api/eject")
+    def eject(told: OfRows) -> Response:
+        how = lambda review: review.eject(told.rows)  # noqa: E731
+        return _json(desk.decide(told.version, how, rows=told.rows))
+
+    @app.post("/api/move")
+    def move(told: Moved) -> Response:
+        how = lambda review: review.move(told.rows, told.number)  # noqa: E731
+        return _json(desk.decide(told.version, how, rows=told.rows))
+
+    @app.post("/api/name")
+    def name(told: Named) -> Response:
+        given = (told.name or "").strip() or None
+        return _json(desk.decide(told.version, lambda review: review.name(told.number, given)))
+
+    @app.post("/api/confirm")
+    def confirm(told: Confirmed) -> Response:
+        return _json(desk.decide(told.version, lambda review: review.confirm(told.number)))
+
+    @app.post("/api/same")
+    def same(told: Pair) -> Response:
+        how = lambda review: review.same(told.first, told.second)  # noqa: E731
+        return _json(desk.decide(told.version, how, rows=(told.first, told.second)))
+
+    @app.post("/api/different")
+    def different(told: Pair) -> Response:
+        how = lambda review: review.different(told.first, told.second)  # noqa: E731
+        return _json(desk.decide(told.version, how, rows=(told.first, told.second)))
+
+    @app.post("/api/skip")
+    def skip(told: Pair) -> Response:
+        return _json(desk.skip(told.first, told.second))
+
+    @app.post("/api/undo")
+    def undo(told: Decided) -> Response:
+        return _json(desk.decide(told.version, lambda review: review.undo()))
+
+    @app.post("/api/redo")
+    def redo(told: Decided) -> Response:
+        return _json(desk.decide(told.version, lambda review: review.redo()))
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Words for the person, and a status that tells the page what to do."""
+
+    @app.exception_handler(GraclError)
+    def refused(_: Request, error: GraclError) -> JSONResponse:
+        status = {StaleError: 412, ReviewError: 409}.get(type(error), 422)
+        return JSONResponse({"error": str(error)}, status_code=status)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"error": f"{where or 'the request'}: {first['msg']}"}, status_code=422)
+
+
+def _require_image(desk: Desk, key: str, row: int) -> None:
+    if key != desk.key or row >= len(desk.study.records):
+        raise DataError("there is no such image in this run; reload the page")
+
+
+def _large(desk: Desk, row: int) -> bytes:
+    record = desk.study.records[row]
+    try:
+        picture = crop(record, upright(record.path))
+    except Exception as error:  # as above
+        raise DataError(f"{record.path} cannot be shown: {error or type(error).__name__}") from error
+    picture.thumbnail((LARGE, LARGE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _json(content: Answer) -> Response:
+    """Compact, and not gone through once more by the framework: lists of a cluster can be long."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Response(text, media_type="application/json")
