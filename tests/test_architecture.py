@@ -37,6 +37,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
         "error_rates",
         "linkage",
         "presence",
+        "doubt",
         "association",
     ),
     ("data.",),
