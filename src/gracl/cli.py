@@ -25,6 +25,7 @@ from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
 from gracl.commands.profile import Profile, profile
+from gracl.commands.review import Review, review
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
 from gracl.errors import ConfigError, GraclError, did_you_mean
@@ -42,6 +43,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Embed: embed,
     Export: export,
     Profile: profile,
+    Review: review,
     **data.ACTIONS,
     **gallery.ACTIONS,
     **hub.ACTIONS,
@@ -111,6 +113,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
+        Annotated[Review, tyro.conf.subcommand("review")],
         Annotated[data.Data, tyro.conf.subcommand("data")],
         Annotated[hub.Hub, tyro.conf.subcommand("hub")],
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,10 @@ from gracl.data.store import crop, upright
 from gracl.errors import DataError, GraclError, ReviewError
 from gracl.web.review_desk import Answer, Desk, StaleError
 from gracl.web.serving import new_application, templates
+
+if TYPE_CHECKING:
+    from gracl.review.ledger import Decision
+    from gracl.review.review import Review
 
 LARGE = 1600
 """Pixels a side at most of the picture that is looked at closely."""
@@ -35,6 +39,8 @@ class Decided(BaseModel):
     """A decision, by a page that shows this version."""
 
     version: str
+    overrule: bool = False
+    """Whether it holds even against what was said before."""
 
 
 class OfRows(Decided):
@@ -83,7 +89,7 @@ def review_application(desk: Desk, *, title: str, by: str = "") -> FastAPI:
         title: the run, as the page calls it.
         by: who decides.
     """
-    app = new_application("gracl review", lifespan=_preparing(desk), docs_url=None, redoc_url=None)
+    app = new_application("gracl review", lifespan=_preparing(desk))
     _add_page(app, desk, title, by)
     _add_pictures(app, desk)
     _add_looking(app, desk)
@@ -173,43 +179,48 @@ def _add_looking(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_deciding(app: FastAPI, desk: Desk) -> None:
+    def decided(told: Decided, how: Callable[[Review], Decision | None]) -> Response:
+        return _json(desk.decide(told.version, how))
+
     @app.post("/api/merge")
     def merge(told: Merged) -> Response:
-        return _json(desk.decide(told.version, lambda review: review.merge(told.numbers)))
+        return decided(told, lambda review: review.merge(told.numbers, overrule=told.overrule))
 
     @app.post("/api/split")
     def split(told: OfRows) -> Response:
-        how = lambda review: review.split(told.rows)  # noqa: E731
-        return _json(desk.decide(told.version, how, rows=told.rows))
+        return decided(told, lambda review: review.split(told.rows, overrule=told.overrule))
 
     @app.post("/api/eject")
     def eject(told: OfRows) -> Response:
-        how = lambda review: review.eject(told.rows)  # noqa: E731
-        return _json(desk.decide(told.version, how, rows=told.rows))
+        return decided(told, lambda review: review.eject(told.rows, overrule=told.overrule))
 
     @app.post("/api/move")
     def move(told: Moved) -> Response:
-        how = lambda review: review.move(told.rows, told.number)  # noqa: E731
-        return _json(desk.decide(told.version, how, rows=told.rows))
+        return decided(
+            told, lambda review: review.move(told.rows, told.number, overrule=told.overrule)
+        )
 
     @app.post("/api/name")
     def name(told: Named) -> Response:
-        given = (told.name or "").strip() or None
-        return _json(desk.decide(told.version, lambda review: review.name(told.number, given)))
+        return decided(
+            told, lambda review: review.name(told.number, told.name, overrule=told.overrule)
+        )
 
     @app.post("/api/confirm")
     def confirm(told: Confirmed) -> Response:
-        return _json(desk.decide(told.version, lambda review: review.confirm(told.number)))
+        return decided(told, lambda review: review.confirm(told.number, overrule=told.overrule))
 
     @app.post("/api/same")
     def same(told: Pair) -> Response:
-        how = lambda review: review.same(told.first, told.second)  # noqa: E731
-        return _json(desk.decide(told.version, how, rows=(told.first, told.second)))
+        return _json(
+            desk.answer(told.version, told.first, told.second, True, overrule=told.overrule)
+        )
 
     @app.post("/api/different")
     def different(told: Pair) -> Response:
-        how = lambda review: review.different(told.first, told.second)  # noqa: E731
-        return _json(desk.decide(told.version, how, rows=(told.first, told.second)))
+        return _json(
+            desk.answer(told.version, told.first, told.second, False, overrule=told.overrule)
+        )
 
     @app.post("/api/skip")
     def skip(told: Pair) -> Response:
@@ -217,11 +228,11 @@ def _add_deciding(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/undo")
     def undo(told: Decided) -> Response:
-        return _json(desk.decide(told.version, lambda review: review.undo()))
+        return decided(told, lambda review: review.undo())
 
     @app.post("/api/redo")
     def redo(told: Decided) -> Response:
-        return _json(desk.decide(told.version, lambda review: review.redo()))
+        return decided(told, lambda review: review.redo())
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -230,7 +241,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(GraclError)
     def refused(_: Request, error: GraclError) -> JSONResponse:
         status = {StaleError: 412, ReviewError: 409}.get(type(error), 422)
-        return JSONResponse({"error": str(error)}, status_code=status)
+        may_overrule = "overrule" in str(error)  # a contradiction says how it is resolved
+        return JSONResponse({"error": str(error), "overrule": may_overrule}, status_code=status)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -6,14 +6,13 @@ done: two tabs, or two people, never overwrite each other unseen.
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Images of each cluster in the list."""
+BESIDE = 6
+"""Further images of either side of a question."""
 Answer = dict[str, Any]
 """What becomes JSON."""
 
@@ -53,13 +54,14 @@ class Desk:
         self.key = study.run.data["fingerprint"][:16]
         """Of the images: a browser keeps pictures by their address, and another run has others."""
         self._lock = threading.RLock()
-        self._begun, self._changes = secrets.token_hex(4), 0
+        self._begun = secrets.token_hex(4)
         self._asked: dict[tuple[int, int], Question] = {}
+        self._confirmed = self._confirmed_clusters()
 
     @property
     def version(self) -> str:
         """Of the partition; another after each decision, and after each start of the server."""
-        return f"{self._begun}-{self._changes}"
+        return f"{self._begun}-{self.review.version}"
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -76,14 +78,13 @@ class Desk:
                 rows: Sequence[int] = self.review.outliers()
                 doubts = [0.0] * len(rows)
             else:
-                rows = self._cluster(number).rows
+                rows = self.review.cluster(number).rows
                 doubts = [round(float(self.review.doubt(row)), 3) for row in rows]
             return {"version": self.version, "number": number, **self.about(rows), "doubts": doubts}
 
     def near(self, number: int, k: int) -> Answer:
         """Clusters that may be the same: [number, similarity], most similar first."""
         with self._lock:
-            self._cluster(number)
             near = self.review.near(number, k)
             return {"version": self.version, "near": [[n, _rounded(s)] for n, s in near]}
 
@@ -106,8 +107,6 @@ class Desk:
     def similar(self, to: int | torch.Tensor, k: int) -> Answer:
         """The images most similar to one of the run, or to a feature (D,)."""
         with self._lock:
-            if isinstance(to, int):
-                self._check([to])
             found = self.review.similar(to, k)
             rows = [row for row, _ in found]
             similarities = [_rounded(s) for _, s in found]
@@ -138,26 +137,28 @@ class Desk:
             if asked is None:
                 return {"version": self.version, "question": None}
             self._asked[asked.first, asked.second] = asked
-            sides = []
-            for row, others in ((asked.first, asked.first_rows), (asked.second, asked.second_rows)):
-                number = int(self.review.labels[row])
-                own = short(self.review.cluster(number)) if number != OUTLIER else None
-                sides.append(
-                    {"row": int(row), "cluster": own, **self.about([row, *(r for r in others if r != row)])}
-                )
-            return {
-                "version": self.version,
-                "question": {"sides": sides, "likely": _rounded(asked.likely)},
+            question = {
+                "sides": [
+                    self._side(asked.first, asked.first_rows),
+                    self._side(asked.second, asked.second_rows),
+                ],
+                "together": asked.together,
+                "likely": _rounded(asked.likely),
             }
+            return {"version": self.version, "question": question}
 
     # -- deciding ---------------------------------------------------------------------------------
 
-    @contextmanager
-    def current(self, version: str) -> Iterator[Review]:
-        """The review, to decide in; for those who know how it stands.
+    def decide(self, version: str, how: Callable[[Review], Decision | None]) -> Answer:
+        """Decides, and tells what changed: clusters in short, and the numbers that are gone.
+
+        Args:
+            version: that the page shows.
+            how: what is done.
 
         Raises:
             StaleError: the version is an older one.
+            ReviewError: it contradicts an earlier decision, or names what is not there.
         """
         with self._lock:
             if version != self.version:
@@ -165,33 +166,14 @@ class Desk:
                     "meanwhile something was decided elsewhere, so nothing was done. What you see now "
                     "is how it stands; decide again if it still holds"
                 )
-            yield self.review
-
-    def decide(
-        self, version: str, how: Callable[[Review], Decision | None], *, rows: Sequence[int] = ()
-    ) -> Answer:
-        """Decides, and tells what changed: clusters in short, and the numbers that are gone.
-
-        Args:
-            version: that the page shows.
-            how: what is done.
-            rows: images that it names.
-
-        Raises:
-            StaleError: the version is an older one.
-            ReviewError: it contradicts an earlier decision, or names what is not there.
-        """
-        with self.current(version) as review:
-            self._check(rows)
-            decision = how(review)
+            decision = how(self.review)
             if decision is None:
                 return {**self._standing(), "decision": None, "clusters": [], "gone": []}
-            self._changes += 1
             self._asked.clear()
             there, gone = [], []
-            for number in dict.fromkeys(int(n) for n in decision.clusters if n != OUTLIER):
+            for number in sorted({*decision.clusters, *self._confirmed_anew()}):
                 try:
-                    there.append(short(review.cluster(number)))
+                    there.append(short(self.review.cluster(number)))
                 except ReviewError:
                     gone.append(number)
             return {
@@ -200,6 +182,20 @@ class Desk:
                 "clusters": there,
                 "gone": gone,
             }
+
+    def answer(
+        self, version: str, first: int, second: int, same: bool, *, overrule: bool = False
+    ) -> Answer:
+        """Says whether two images are one individual; of a pair that was asked about, questions learn."""
+
+        def how(review: Review) -> Decision:
+            asked = self._asked.get((first, second))
+            if asked is not None:
+                return review.answer(asked, same, overrule=overrule)
+            say = review.same if same else review.different
+            return say(first, second, overrule=overrule)
+
+        return self.decide(version, how)
 
     def skip(self, first: int, second: int) -> Answer:
         """Passes over a pair that was asked, and asks the next one."""
@@ -245,19 +241,30 @@ class Desk:
             for name, r in zip(self._names, self.study.records, strict=True)
         ]
 
-    def _cluster(self, number: int) -> Cluster:
-        return self.review.cluster(number)
+    def _side(self, row: int, rows: Sequence[int]) -> Answer:
+        """One image of a question, and a few of those it stands for."""
+        number = int(self.review.labels[row])
+        others = [other for other in rows if other != row][:BESIDE]
+        return {
+            "number": number,
+            "size": len(rows),
+            **self.about([row, *others]),
+        }
 
-    def _check(self, rows: Iterable[int]) -> None:
-        n = len(self.study.records)
-        for row in rows:
-            if not 0 <= row < n:
-                raise ReviewError(f"there is no image {row}; expected 0 to {n - 1}")
+    def _confirmed_clusters(self) -> set[int]:
+        labels = self.review.labels
+        sizes = np.bincount(labels + 1)
+        said = np.bincount(labels[list(self.review.confirmed())] + 1, minlength=len(sizes))
+        return set((np.flatnonzero((said == sizes) & (sizes > 0)) - 1).tolist()) - {OUTLIER}
+
+    def _confirmed_anew(self) -> set[int]:
+        """Clusters that are confirmed since, or no more: their images need not have moved."""
+        before, self._confirmed = self._confirmed, self._confirmed_clusters()
+        return before ^ self._confirmed
 
     def _standing(self) -> Answer:
         """What every answer that changes the page brings."""
         progress = self.review.progress()
-        last = next((one for one in self.review.history(1000) if not one.undone), None)
         return {
             "version": self.version,
             "outliers": progress.n_outliers,
@@ -267,7 +274,6 @@ class Desk:
                 "confirmed": progress.n_confirmed_images,
                 "decisions": progress.n_decisions,
             },
-            "undo": None if last is None else last.text,
         }
 
 

@@ -24,16 +24,19 @@ const side = new Side(store, { compare: (number) => work.queued(() => compare.op
 const work = new Work({ store, list, images, side, question });
 const isNarrow = () => matchMedia("(max-width: 760px)").matches;
 
-const compare = new Compare(store, Number(app.dataset.ratio), async (kind, first, second, rows) => {
-  if (kind === "go") {
-    await work.queued(() => work.choose(second));
-    return true;
-  }
-  if (kind === "merge") return work.decide("merge", { numbers: [first, second] }, compare.dialog);
-  return work.decide("different", { first: rows[0], second: rows[1] }, compare.dialog);
-});
-const mover = new Move(store, (number) => work.decide("move", { rows: images.chosen(), number }, mover.dialog));
-const naming = new Naming(store, (number, name) => work.decide("name", { number, name: name || null }, naming.dialog));
+const compare = new Compare(store, (kind, numbers, [first, second]) => work.queued(() => {
+  const { dialog } = compare;
+  if (kind === "merge") return work.decide("merge", { numbers }, { dialog, then: () => work.choose(numbers[0]) });
+  if (kind === "apart") return work.decide("different", { first, second }, { dialog });
+  dialog.close();
+  return work.choose(numbers[1]);
+}));
+const mover = new Move(store, (number) => work.queued(() => work.decide(
+  "move", { rows: images.chosen(), number }, { dialog: mover.dialog, then: () => images.clear() },
+)));
+const naming = new Naming(store, (number, name) => work.queued(() => work.decide(
+  "name", { number, name: name || null }, { dialog: naming.dialog },
+)));
 const large = new Large(images, { similar: () => run("similar"), go: () => run("go") });
 const search = new Search((view, file) => work.showFound(view, `Similar to ${file.name || "the pasted picture"}`, () => upload(file)));
 
@@ -57,7 +60,7 @@ const actions = {
     if (!isCluster()) return say("Choose a cluster to confirm it.");
     const number = work.chosen;
     const next = store.beside(number, 1);
-    return await work.decide("confirm", { number }) && next != null && work.choose(next);
+    return work.decide("confirm", { number }, { then: () => next != null && work.choose(next) });
   },
 
   split: () => decideOnRows("split"),
@@ -106,6 +109,7 @@ const actions = {
 
   search: () => search.open(),
   help: () => $("#help").showModal(),
+  overrule: () => work.overrule(),
   dismiss: () => trouble(""),
   escape: () => {
     trouble("");
@@ -151,21 +155,20 @@ function requireSelection() {
   return images.selected.size > 0;
 }
 
-async function decideOnRows(kind) {
-  if (requireSelection() && await work.decide(kind, { rows: images.chosen() })) images.clear();
-}
+const decideOnRows = (kind) => requireSelection()
+  && work.decide(kind, { rows: images.chosen() }, { then: () => images.clear() });
 
-async function revise(kind) {
-  const done = await work.decide(kind);
-  if (done?.decision && work.isAsking) await question.ask();
-}
+const revise = (kind) => work.decide(kind, {}, {
+  then: ({ decision }) => decision && work.isAsking && question.ask(),
+});
 
-async function answer(kind) {
-  if (!question.asked) return;
+function answer(kind) {
+  if (!question.asked) return undefined;
   const [first, second] = question.pair;
-  const done = await work.decide(kind, { first, second });
-  if (done) question.answered += 1;
-  await question.ask();
+  return work.decide(kind, { first, second }, { then: () => {
+    question.answered += 1;
+    return question.ask();
+  } });
 }
 
 function pressed(name, isOn) {
@@ -174,7 +177,7 @@ function pressed(name, isOn) {
 
 function tellSelection() {
   $("#selection").hidden = !images.selected.size;
-  $("#selection strong").textContent = `${images.words} selected`;
+  $("#selection strong").textContent = `${images.selected.size} selected`;
 }
 
 // -- keys and buttons --------------------------------------------------------------------------------
@@ -234,5 +237,6 @@ work.queued(async () => {
   const first = store.clusters.has(wanted) || wanted === NONE ? wanted : store.order[0] ?? NONE;
   await work.choose(first);
   if (!isNarrow()) $("#images").focus();
+  say(matchMedia("(pointer: coarse)").matches ? "Tap images to select them." : "Arrow keys move, Space selects, ? shows all keys.");
   app.dataset.ready = "yes";
 });

@@ -2,9 +2,9 @@
 // decision by an older version is refused (412), and nothing is done.
 
 export class Refused extends Error {
-  constructor(words, status) {
+  constructor(words, status, mayOverrule = false) {
     super(words);
-    this.status = status;
+    Object.assign(this, { status, mayOverrule });
   }
   get isStale() {
     return this.status === 412;
@@ -28,7 +28,7 @@ async function answer(request) {
     throw new Refused("the server was started anew since, and knows this page no longer. Open the address that it "
       + "printed; every decision is kept", 401);
   }
-  if (!response.ok) throw new Refused(found.error || `the server answered ${response.status}`, response.status);
+  if (!response.ok) throw new Refused(found.error || `the server answered ${response.status}`, response.status, found.overrule);
   return found;
 }
 

@@ -1,13 +1,14 @@
 // Dialogs over the page: two clusters side by side, where to move images, a name, one image at large.
 // Each gets its work done by a function that it is given, and stays open where that was refused.
 
-import { $, fileOf, imageOf, make, many, percent, picture, troubleIn } from "./review_dom.js";
+import { $, fileOf, imageOf, make, many, percent, picture, ratio, troubleIn } from "./review_dom.js";
 import { get } from "./review_api.js";
 import { drawCluster } from "./review_list.js";
 import { titleOf } from "./review_store.js";
 import { Virtual } from "./review_virtual.js";
 
-const FEW = 104; // pixels of a picture's height where two clusters are compared
+/** Pixels of a picture's height where clusters of so many images are compared. */
+const heightFor = (n) => (n <= 8 ? 208 : n <= 24 ? 152 : 104);
 
 /** Opens a dialog without an old complaint in it. */
 function open(dialog) {
@@ -24,11 +25,10 @@ export function closeByClickBeside(dialog) {
 }
 
 export class Compare {
-  /** act(kind, first, second) does "merge", "apart" or "go"; gives whether it was done. */
-  constructor(store, ratio, act) {
+  /** act(kind, numbers, rows) does "merge", "apart" or "go" with two clusters and an image of each. */
+  constructor(store, act) {
     Object.assign(this, { store, act, dialog: $("#compare"), rows: [[], []], pair: [] });
     closeByClickBeside(this.dialog);
-    const [width, height] = [Math.round(FEW / Math.max(0.5, Math.min(2.5, ratio))) + 8, FEW + 8];
     this.sides = [...this.dialog.querySelectorAll(".sides section")].map((section, side) => {
       const box = $(".virtual", section);
       box.id = `compare-${side}`;
@@ -40,7 +40,6 @@ export class Compare {
           element.setAttribute("aria-label", fileOf(this.files[side][index]));
         },
       });
-      virtual.measure(height, width);
       box.addEventListener("keydown", (event) => {
         const target = virtual.target(event.key);
         if (target == null) return;
@@ -68,24 +67,26 @@ export class Compare {
     this.files = found.map((one) => one.files);
     this.rows = found.map((one) => one.rows);
     open(this.dialog);
+    const height = heightFor(Math.max(...this.rows.map((rows) => rows.length)));
     this.sides.forEach(({ title, virtual, box }, side) => {
       const cluster = this.store.clusters.get(this.pair[side]);
       title.replaceChildren(titleOf(cluster), make("small", {}, ` ${many(cluster.size, "image")}`));
       box.scrollTop = 0;
       virtual.active = 0;
+      virtual.measure(height + 8, Math.round(height / ratio) + 8);
       virtual.set(this.rows[side].length);
     });
     $('[value="merge"]', this.dialog).focus();
   }
 
-  async do(kind) {
+  do(kind) {
     troubleIn(this.dialog, "");
-    if (await this.act(kind, ...this.pair, this.rows.map((rows) => rows[0]))) this.dialog.close();
+    this.act(kind, this.pair, this.rows.map((rows) => rows[0]));
   }
 }
 
 export class Move {
-  /** act(number) moves the selected images there; gives whether it was done. */
+  /** act(number) moves the selected images there. */
   constructor(store, act) {
     Object.assign(this, { store, act, dialog: $("#move"), numbers: [], near: [] });
     closeByClickBeside(this.dialog);
@@ -95,7 +96,7 @@ export class Move {
       key: (index) => this.numbers[index],
       draw: (element, index) => {
         const number = this.numbers[index];
-        drawCluster(element, store.clusters.get(number), { note: this.near.get(number) ?? "" });
+        drawCluster(element, store.clusters.get(number), { similarity: this.near.get(number) });
         element.setAttribute("aria-selected", index === this.virtual.active);
       },
     });
@@ -118,7 +119,7 @@ export class Move {
   /** Offers all clusters but one, the nearest to it first. */
   open(words, without, near) {
     this.without = without;
-    this.near = new Map(near.map(([number, similarity]) => [number, `similarity ${similarity.toFixed(2)}`]));
+    this.near = new Map(near);
     $("h2", this.dialog).textContent = `Move ${words} to which cluster?`;
     this.input.value = "";
     open(this.dialog);
@@ -146,22 +147,24 @@ export class Move {
     else this.input.removeAttribute("aria-activedescendant");
   }
 
-  async do(index) {
+  do(index) {
     troubleIn(this.dialog, "");
-    if (index < this.numbers.length && await this.act(this.numbers[index])) this.dialog.close();
+    if (index < this.numbers.length) this.act(this.numbers[index]);
   }
 }
 
 export class Naming {
-  /** act(number, name) names it; gives whether it was done. */
+  /** act(number, name) names it. */
   constructor(store, act) {
     Object.assign(this, { store, dialog: $("#naming") });
     closeByClickBeside(this.dialog);
     this.input = $("input", this.dialog);
     this.input.addEventListener("input", () => this.hint());
-    $("form", this.dialog).addEventListener("submit", async (event) => {
+    $("form", this.dialog).addEventListener("submit", (event) => {
+      if (event.submitter?.value === "cancel") return;
       event.preventDefault();
-      if (event.submitter?.value === "cancel" || await act(this.number, this.input.value.trim())) this.dialog.close();
+      troubleIn(this.dialog, "");
+      act(this.number, this.input.value.trim());
     });
   }
 
@@ -177,13 +180,13 @@ export class Naming {
     this.input.select();
   }
 
-  /** A name that another cluster has already is most likely a merge that was forgotten. */
+  /** A name that another cluster has already joins the two. */
   hint() {
     const name = this.input.value.trim();
     const other = [...this.store.clusters.values()].find((one) => name && one.name === name && one.number !== this.number);
     $("#naming-hint").textContent = other
-      ? `Cluster ${other.number} with ${many(other.size, "image")} is called so too. If they are the same, merge them.`
-      : "Nothing takes the name away.";
+      ? `Cluster ${other.number} with ${many(other.size, "image")} is called so already: the two become one.`
+      : "A name confirms the cluster; nothing takes the name away.";
   }
 }
 

@@ -2,6 +2,13 @@
 
 export const app = document.getElementById("app");
 
+/** Height over width of most pictures of the run, within reason. */
+export const ratio = Math.max(0.5, Math.min(2.5, Number(app.dataset.ratio)));
+
+// As many faces of a cluster as 100 pixels hold, whole.
+const face = 64 / ratio;
+app.style.setProperty("--faces", `${Math.max(1, Math.min(3, Math.floor(102 / (face + 2)))) * (face + 2) - 2}px`);
+
 export const $ = (selector, within = document) => within.querySelector(selector);
 
 /** An element with attributes (false leaves one out) and children. */
@@ -30,32 +37,30 @@ export const many = (n, one, more = `${one}s`) => `${n.toLocaleString("en")} ${n
 export const percent = (share) => `${Math.round(100 * share)} %`;
 export const fileOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
-let hiding = 0;
-
-/** Tells what was done, for a while, with a button that undoes it. */
+/** Tells what was done, with a button that undoes it. */
 export function say(words, { undo = false } = {}) {
   const place = $("#said");
-  clearTimeout(hiding);
-  place.hidden = false;
+  const button = $("button", place);
+  if (!undo && document.activeElement === button) $("#images").focus();
   $("span", place).textContent = words;
-  $("button", place).hidden = !undo;
-  hiding = setTimeout(() => {
-    if (place.contains(document.activeElement)) $("#images").focus();
-    place.hidden = true;
-  }, 8000);
+  button.hidden = !undo;
 }
 
 /** Tells what is wrong, until it is dismissed or something else succeeds; "" takes it away. */
-export function trouble(words) {
+export function trouble(words, mayOverrule = false) {
   const place = $("#trouble");
   if (!words && place.contains(document.activeElement)) $("#images").focus();
-  place.hidden = !words;
-  $("span", place).textContent = words;
+  fill(place, words, mayOverrule);
 }
 
 /** Tells what is wrong inside a dialog, which hides all that lies behind it. */
-export function troubleIn(dialog, words) {
-  const place = $(".error", dialog);
+export function troubleIn(dialog, words, mayOverrule = false) {
+  fill($(".error", dialog), words, mayOverrule);
+}
+
+function fill(place, words, mayOverrule) {
   place.hidden = !words;
-  place.textContent = words;
+  $("span", place).textContent = words && words[0].toUpperCase() + words.slice(1);
+  const button = $('[data-do="overrule"]', place);
+  if (button) button.hidden = !mayOverrule;
 }

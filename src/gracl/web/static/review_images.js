@@ -1,6 +1,6 @@
 // The pane of images: those of a cluster, of none, or those that a search found. Images are selected here.
 
-import { $, app, fileOf, make, many, percent, picture } from "./review_dom.js";
+import { $, fileOf, make, many, percent, picture, ratio } from "./review_dom.js";
 import { NONE } from "./review_store.js";
 import { Virtual } from "./review_virtual.js";
 
@@ -95,7 +95,6 @@ export class Images {
 
   measure() {
     const height = HEIGHTS[this.size];
-    const ratio = Math.max(0.5, Math.min(2.5, Number(app.dataset.ratio)));
     const lines = (this.view?.similarities ? 2 : 0) + (this.facts ? 3 : 0);
     this.box.dataset.size = this.size;
     this.virtual.measure(height + AROUND + 18 * lines, Math.round(height / ratio) + AROUND);
@@ -107,13 +106,17 @@ export class Images {
     const isUnsure = image.doubt >= UNSURE;
     if (isNew) {
       element.append(
-        make("span", { class: "frame" }, picture(image.row)),
-        make("span", { class: "check", "aria-hidden": "true" }, "✓"),
-        make("span", { class: "look", "aria-hidden": "true", title: "Look closer" }, "⤢"),
+        make(
+          "span", { class: "frame" }, picture(image.row),
+          make("span", { class: "check", "aria-hidden": "true" }, "✓"),
+          make("span", { class: "look", "aria-hidden": "true", title: "Look closer" }, "⤢"),
+          make("span", { class: "unsure", "aria-hidden": "true" }, "?"),
+        ),
         make("span", { class: "caption" }),
       );
-      if (isUnsure) element.append(make("span", { class: "unsure", title: `doubt ${percent(image.doubt)}` }, "?"));
     }
+    $(".unsure", element).hidden = !isUnsure;
+    $(".unsure", element).title = `doubt ${percent(image.doubt)}`;
     element.className = `cell${isSelected ? " selected" : ""}${index === this.virtual.active ? " active" : ""}`;
     element.setAttribute("aria-selected", isSelected);
     const where = [image.camera, image.date].filter(Boolean);
@@ -121,7 +124,7 @@ export class Images {
     if (isUnsure) words.push(`doubt ${percent(image.doubt)}`);
     const caption = [];
     if (image.similarity != null) {
-      caption.push(make("strong", {}, this.store.title(image.cluster)), `similarity ${image.similarity.toFixed(2)}`);
+      caption.push(make("strong", {}, this.store.title(image.cluster)), `${image.similarity.toFixed(2)} similar`);
       words.push(...caption.map((one) => one.textContent ?? one));
     }
     if (this.facts) caption.push(fileOf(image.path), image.camera ?? "", image.date ?? "");

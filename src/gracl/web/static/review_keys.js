@@ -18,7 +18,7 @@ const HELP = [
   ["Clusters", [
     [["j", "k"], "next cluster, the one before"], [["/"], "filter the list"], [["Enter"], "from the list to the images"],
     [["n"], "name the cluster"], [["c"], "confirm it, and go on to the next"], [["x"], "mark it for a merge"],
-    [["m"], "compare with the marked or the nearest one, and merge"], [["1", "9"], "compare with the first to ninth near cluster"],
+    [["m"], "compare with the marked or the nearest one, and merge"], [["1 – 6"], "compare with the first to sixth near cluster"],
     [["o"], "images of no cluster"],
   ]],
   ["Images", [

@@ -8,21 +8,24 @@ import { Virtual } from "./review_virtual.js";
 const HEIGHT = 76;
 
 /** A cluster as one line: faces, name, size and doubt, and what else is to be told of it. */
-export function drawCluster(element, cluster, { isMarked = false, note = "" } = {}) {
+export function drawCluster(element, cluster, { isMarked = false, similarity = null } = {}) {
   const states = [];
   if (isMarked) states.push(make("span", { class: "state marked" }, "marked"));
   if (cluster.confirmed) states.push(make("span", { class: "state confirmed", title: "confirmed" }, "✓", make("span", { class: "visually-hidden" }, " confirmed")));
-  else if (cluster.changed) states.push(make("span", { class: "state changed", title: "changed in this review" }, "changed"));
+  if (similarity != null) states.push(make("span", { class: "state", title: "similarity" }, similarity.toFixed(2)));
+  else if (cluster.changed && !cluster.confirmed) states.push(make("span", { class: "state changed", title: "changed in this review" }, "changed"));
   const doubt = make("span", { class: "doubt" }, make("span"));
   doubt.firstChild.style.width = percent(cluster.doubt).replace(" ", "");
-  const words = [many(cluster.size, "image"), note || `doubt ${percent(cluster.doubt)}`].join(" · ");
+  const words = many(cluster.size, "image") + (similarity == null ? ` · doubt ${percent(cluster.doubt)}` : "");
   const faces = element.querySelector(".faces");
   const same = faces?.dataset.rows === String(cluster.rows);
   element.className = "cluster";
   element.replaceChildren(
     same ? faces : make("span", { class: "faces", "data-rows": String(cluster.rows) }, ...cluster.rows.map((row) => picture(row))),
-    make("span", { class: "label" }, make("strong", {}, titleOf(cluster)), make("small", {}, words), doubt),
-    make("span", { class: "states" }, ...states),
+    make(
+      "span", { class: "label" },
+      make("span", { class: "line" }, make("strong", {}, titleOf(cluster)), ...states), make("small", {}, words), doubt,
+    ),
   );
 }
 

@@ -2,7 +2,6 @@
 
 import { $, fileOf, imageOf, make, many, percent, picture } from "./review_dom.js";
 import { get, post, version } from "./review_api.js";
-import { titleOf } from "./review_store.js";
 
 const BESIDE = 5; // further images of each side
 
@@ -22,15 +21,16 @@ export class Question {
   }
 
   get pair() {
-    return this.asked?.sides.map((side) => side.row) ?? [];
+    return this.asked?.sides.map((side) => side.rows[0]) ?? [];
   }
 
   show(asked) {
     this.asked = asked;
     const done = this.answered ? ` · ${many(this.answered, "answer")} so far` : "";
     $("#question-title").textContent = asked ? "Are these the same?" : "There is nothing left to ask";
+    const now = asked?.together ? "They are in one cluster now" : "They are in two clusters now";
     $("#question-facts").textContent = asked
-      ? `The model takes it to be the same at ${percent(asked.likely)}${done}`
+      ? `${now}. Likely the same: ${percent(asked.likely)}${done}`
       : `What is left is best looked at cluster by cluster${done}`;
     $(".sides", this.pane).hidden = !asked;
     $(".answers", this.pane).hidden = !asked;
@@ -40,13 +40,12 @@ export class Question {
 
   draw(figure, side) {
     const where = [fileOf(side.files[0]), side.cameras?.[0], side.dates?.[0]].filter(Boolean).join(" · ");
-    const large = make("img", { src: imageOf(side.row), alt: where, draggable: "false" });
-    const cluster = side.cluster && this.store.clusters.get(side.cluster[0]);
-    const title = cluster ? `${titleOf(cluster)}, ${many(cluster.size, "image")}` : "In no cluster";
+    const large = make("img", { src: imageOf(side.rows[0]), alt: where, draggable: "false" });
+    const title = this.asked.together ? `Part of ${this.store.title(side.number)}` : this.store.title(side.number);
     const others = side.rows.slice(1, 1 + BESIDE).map((row, place) => picture(row, fileOf(side.files[place + 1])));
     figure.replaceChildren(
       make("div", { class: "picture" }, large),
-      make("figcaption", {}, make("strong", {}, title), make("small", {}, where)),
+      make("figcaption", {}, make("strong", {}, `${title}, ${many(side.size, "image")}`), make("small", {}, where)),
       make("div", { class: "others" }, ...others),
     );
   }

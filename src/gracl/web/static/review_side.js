@@ -4,7 +4,7 @@ import { $, make } from "./review_dom.js";
 import { get } from "./review_api.js";
 import { drawCluster } from "./review_list.js";
 
-const NEAR = 9; // each has a digit as its key
+const NEAR = 6; // each has a digit as its key
 const DECISIONS = 60;
 
 export class Side {
@@ -25,8 +25,9 @@ export class Side {
     $("#near-none").hidden = this.near.length > 0;
     const focused = $("#near").contains(document.activeElement) ? document.activeElement.value : null;
     $("#near").replaceChildren(...this.near.map(([other, similarity], place) => {
-      const button = make("button", { value: other, "aria-label": `Compare with ${this.store.title(other)}` });
-      drawCluster(button, this.store.clusters.get(other), { note: `similarity ${similarity.toFixed(2)}` });
+      const label = `Compare with ${this.store.title(other)}, similarity ${similarity.toFixed(2)}`;
+      const button = make("button", { value: other, "aria-label": label });
+      drawCluster(button, this.store.clusters.get(other), { similarity });
       button.append(make("kbd", {}, String(place + 1)));
       return make("li", {}, button);
     }));
@@ -35,6 +36,8 @@ export class Side {
 
   async showHistory() {
     const { decisions } = await get(`/api/history?limit=${DECISIONS}`);
+    const last = decisions.find((one) => !one.undone);
+    $('.tools [data-do="undo"]').title = last ? `Undo: ${last.text}` : "There is nothing to undo";
     $("#history-none").hidden = decisions.length > 0;
     $("#history").replaceChildren(...decisions.map((one) => make(
       "li", { class: one.undone ? "undone" : false },

@@ -27,7 +27,7 @@ export class Store {
     this.order = []; // numbers, as listed
     this.marked = new Set();
     this.filter = { text: "", sort: "doubt", show: "all", found: new Set() };
-    this.standing = { outliers: 0, progress: null, undo: null };
+    this.standing = { outliers: 0, progress: null };
   }
 
   /** All of it, as a server tells it when the page opens. */

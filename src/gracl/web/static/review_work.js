@@ -75,23 +75,32 @@ export class Work {
 
   // -- deciding ----------------------------------------------------------------------------------------
 
-  /** Decides; gives the server's answer, or null where it was refused and the person was told why. */
-  async decide(kind, body = {}, dialog = null) {
+  /**
+   * Decides, and does `then` with the server's answer. Where it is refused the person is told why, in the
+   * dialog it came from, and may overrule what stands against it; what was selected or typed stays.
+   */
+  async decide(kind, body = {}, { dialog = null, then = () => {} } = {}) {
     const before = this.store.order.indexOf(this.chosen);
+    this.refused = null;
     try {
       const answer = await decide(kind, body);
+      dialog?.close();
       await this.take(answer, kind, before);
-      return answer;
+      await then(answer);
     } catch (error) {
       if (error.isStale) await this.open();
-      const isOpen = dialog?.open && !(error.isStale && dialog.id === "compare");
-      if (isOpen) troubleIn(dialog, error.message);
+      if (error.mayOverrule) this.refused = () => this.decide(kind, { ...body, overrule: true }, { dialog, then });
+      if (dialog?.open && !error.isStale) troubleIn(dialog, error.message, error.mayOverrule);
       else {
         dialog?.close();
-        trouble(error.message);
+        trouble(error.message, error.mayOverrule);
       }
-      return null;
     }
+  }
+
+  /** Decides once more what was refused, against what was said before. */
+  async overrule() {
+    await this.refused?.();
   }
 
   async take(answer, kind, before) {
@@ -124,13 +133,12 @@ export class Work {
   // -- telling -----------------------------------------------------------------------------------------
 
   tellProgress() {
-    const { progress, undo } = this.store.standing;
+    const { progress } = this.store.standing;
     const share = progress.images ? progress.confirmed / progress.images : 0;
     const bar = $(".progress .bar");
     bar.setAttribute("aria-valuenow", Math.round(100 * share));
     bar.firstElementChild.style.width = `${100 * share}%`;
     $("#progress-words").textContent = `${percent(share)} of ${many(progress.images, "image")} confirmed`;
-    $('.tools [data-do="undo"]').title = undo ? `Undo: ${undo}` : "There is nothing to undo";
   }
 
   tellView(title = null) {
@@ -146,6 +154,7 @@ export class Work {
     $("#images-title").textContent = words;
     $("#images-facts").textContent = facts.join(" · ");
     $("#cluster-actions").hidden = !cluster;
+    $('[data-do="order"]').hidden = !cluster;
     $('[data-do="mark"]').setAttribute("aria-pressed", this.store.marked.has(this.chosen));
     $("#outliers").setAttribute("aria-pressed", isNone);
     document.title = `${words} · gracl review`;
