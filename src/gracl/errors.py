@@ -80,6 +80,10 @@ class HubError(GraclError, RuntimeError):
     """A model cannot be put on the Hugging Face hub."""
 
 
+class ReviewError(GraclError, ValueError):
+    """A decision of a review contradicts an earlier one, or cannot be kept."""
+
+
 class RunError(GraclError, RuntimeError):
     """A run's folder cannot be written, read or continued."""
 

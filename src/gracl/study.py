@@ -82,7 +82,7 @@ class Study:
 def open_study(
     run: Run | str | Path,
     *,
-    data: str | Path | None = None,
+    data: str | Path | Dataset | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
@@ -93,7 +93,7 @@ def open_study(
 
     Args:
         run: the run, or its folder.
-        data: where its images lie now, if no longer where they were.
+        data: where its images lie now, if no longer where they were; or the data set itself.
         device: to extract on.
         progress: called with (stage, done, total).
 
@@ -146,20 +146,27 @@ def open_study(
     return Study(run, dataset, images, labels, found)
 
 
-def dataset_of(run: Run, data: str | Path | None = None) -> Dataset:
+def dataset_of(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
     """What a run was trained on, read again.
 
     Args:
         run: the run.
-        data: where it lies now, if no longer where it was.
+        data: where it lies now, if no longer where it was; or the data set itself.
 
     Raises:
         DataError: it is not there.
     """
-    about = run.data
+    if isinstance(data, Dataset):
+        return data
     if data is not None:
         return load_dataset(data)
-    given = about.get("given") or (about["layout"], about["root"])  # none before gracl kept it
+    about = run.data
+    given = about.get("given", (about["layout"], about["root"]))  # runs before this was kept
+    if not given:
+        raise DataError(
+            f"the images of {run.folder} were chosen in Python, so they cannot be read again by "
+            "themselves. Give them: open_study(run, data=DATASET), or --data FOLDER"
+        )
     try:
         return load_dataset(*given)
     except DataError as error:

@@ -370,7 +370,9 @@ def _divide(dataset: Dataset, is_test: Iterable[bool], *notes: str) -> Dataset:
     left_out = (f"{before} images that were the test part before are left out",) if before else ()
     both = Records(tuple(test))
     notes = (*dataset.notes, *notes, *left_out)
-    return replace(dataset, train=Records(tuple(train)), query=both, gallery=both, notes=notes)
+    return replace(
+        dataset, train=Records(tuple(train)), query=both, gallery=both, notes=notes, given=()
+    )
 
 
 def _check_share(share: float) -> None:
