@@ -1,4 +1,4 @@
-"""A finished run to review, made without training: drawn images, and features that follow who is drawn."""
+"""A finished run to review, made without training: drawn images, and features that tell who it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ SETTINGS = {
 }
 
 
-def write_run(folder, *, people, images, size=(64, 32), cameras=3, seed=0, faults=True, spread=0.5, draw=None):
+def write_run(
+    folder, *, people, images, size=(64, 32), cameras=3, seed=0, faults=True, spread=0.5, draw=None
+):
     """A run's folder as `gracl.train` leaves it, with its images beside it.
 
     Cluster p holds the images of person p, but for faults: the last tenth of the people are in two

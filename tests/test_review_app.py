@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
-from reviewing import write_run
 from starlette.testclient import TestClient
 
 from conftest import random_image
@@ -17,6 +16,7 @@ from gracl.study import open_study
 from gracl.web.review_app import review_application
 from gracl.web.review_desk import Desk
 from gracl.web.serving import guarded
+from reviewing import write_run
 
 HOME = "http://127.0.0.1:8766"
 

@@ -65,7 +65,8 @@ def review(command: Review) -> None:
         study = open_study(command.run, data=command.data, device=command.device, progress=bars)
     with Reviewed.open(study, by=command.by or _user()) as reviewed:
         if command.export is not None:
-            _export(reviewed, command)
+            reviewed.export(command.export, form=command.form)
+            _tell_exported(reviewed, command.export)
         elif command.import_ is not None:
             decision = reviewed.read(command.import_, overrule=command.overrule)
             console.print(f"{decision.text}; 'gracl review {command.run}' can undo it", soft_wrap=True)
@@ -73,15 +74,11 @@ def review(command: Review) -> None:
             _serve(reviewed, study, command)
 
 
-def _export(reviewed: Reviewed, command: Review) -> None:
-    from gracl.review import exchange
-
-    assert command.export is not None
-    exchange.write(reviewed, command.export, form=command.form)
+def _tell_exported(reviewed: Reviewed, path: Path) -> None:
     how = reviewed.progress()
     console.print(
         f"{how.n_images} images in {how.n_clusters} clusters, {how.n_confirmed_images} confirmed, "
-        f"{how.n_outliers} in none: {command.export}",
+        f"{how.n_outliers} in none: {path}",
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""The page of `gracl review`: which address answers what. What it answers is `gracl.web.review_desk`'s."""
+"""The page of `gracl review`: which address answers what; the answers are `gracl.web.review_desk`'s."""
 
 from __future__ import annotations
 
@@ -170,7 +170,8 @@ def _add_looking(app: FastAPI, desk: Desk) -> None:
         try:
             picture = upright(io.BytesIO(image.file.read()))  # type: ignore[arg-type]
         except Exception as error:  # for broken files, Pillow's readers raise what they like
-            words = str(error) if isinstance(error, ValueError) else "it is no picture, or it is broken"
+            broken = "it is no picture, or it is broken"
+            words = str(error) if isinstance(error, ValueError) else broken
             raise DataError(
                 f"{image.filename or 'what was sent'} cannot be searched for: {words}. Give a JPEG, PNG, "
                 "WebP or another picture that Pillow reads"
@@ -196,15 +197,11 @@ def _add_deciding(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/move")
     def move(told: Moved) -> Response:
-        return decided(
-            told, lambda review: review.move(told.rows, told.number, overrule=told.overrule)
-        )
+        return decided(told, lambda review: review.move(told.rows, told.number, overrule=told.overrule))
 
     @app.post("/api/name")
     def name(told: Named) -> Response:
-        return decided(
-            told, lambda review: review.name(told.number, told.name, overrule=told.overrule)
-        )
+        return decided(told, lambda review: review.name(told.number, told.name, overrule=told.overrule))
 
     @app.post("/api/confirm")
     def confirm(told: Confirmed) -> Response:
@@ -212,15 +209,11 @@ def _add_deciding(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/same")
     def same(told: Pair) -> Response:
-        return _json(
-            desk.answer(told.version, told.first, told.second, True, overrule=told.overrule)
-        )
+        return _json(desk.answer(told.version, told.first, told.second, True, overrule=told.overrule))
 
     @app.post("/api/different")
     def different(told: Pair) -> Response:
-        return _json(
-            desk.answer(told.version, told.first, told.second, False, overrule=told.overrule)
-        )
+        return _json(desk.answer(told.version, told.first, told.second, False, overrule=told.overrule))
 
     @app.post("/api/skip")
     def skip(told: Pair) -> Response:

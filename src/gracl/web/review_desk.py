@@ -23,7 +23,9 @@ from gracl.errors import GraclError, ReviewError
 
 if TYPE_CHECKING:
     from gracl.models.embedder import Embedder
-    from gracl.review.review import Cluster, Decision, Question, Review
+    from gracl.review.ledger import Decision
+    from gracl.review.questions import Question
+    from gracl.review.review import Cluster, Review
     from gracl.study import Study
 
 SHOWN = 3
@@ -186,7 +188,7 @@ class Desk:
     def answer(
         self, version: str, first: int, second: int, same: bool, *, overrule: bool = False
     ) -> Answer:
-        """Says whether two images are one individual; of a pair that was asked about, questions learn."""
+        """Says whether two images are one individual; questions learn from it, if they asked."""
 
         def how(review: Review) -> Decision:
             asked = self._asked.get((first, second))

@@ -26,7 +26,7 @@ const isNarrow = () => matchMedia("(max-width: 760px)").matches;
 
 const compare = new Compare(store, (kind, numbers, [first, second]) => work.queued(() => {
   const { dialog } = compare;
-  if (kind === "merge") return work.decide("merge", { numbers }, { dialog, then: () => work.choose(numbers[0]) });
+  if (kind === "merge") return work.decide("merge", { numbers }, { dialog, then: () => joined(numbers) });
   if (kind === "apart") return work.decide("different", { first, second }, { dialog });
   dialog.close();
   return work.choose(numbers[1]);
@@ -147,7 +147,14 @@ function merge() {
   if (numbers.length < 2 && numbers[0] === work.chosen && side.near.length) numbers.push(side.near[0][0]);
   if (numbers.length < 2) return say("Mark the clusters that are the same, then merge.");
   if (numbers.length === 2) return compare.open(...numbers);
-  return work.decide("merge", { numbers });
+  return work.decide("merge", { numbers }, { then: () => joined(numbers) });
+}
+
+/** What became one is looked at, and marked no more. */
+function joined(numbers) {
+  for (const number of numbers) store.marked.delete(number);
+  tellMarks();
+  return work.choose(numbers[0]);
 }
 
 function requireSelection() {

@@ -73,8 +73,8 @@ export class Compare {
       title.replaceChildren(titleOf(cluster), make("small", {}, ` ${many(cluster.size, "image")}`));
       box.scrollTop = 0;
       virtual.active = 0;
-      virtual.measure(height + 8, Math.round(height / ratio) + 8);
       virtual.set(this.rows[side].length);
+      virtual.measure(height + 8, Math.round(height / ratio) + 8);
     });
     $('[value="merge"]', this.dialog).focus();
   }

@@ -58,9 +58,12 @@ export function troubleIn(dialog, words, mayOverrule = false) {
   fill($(".error", dialog), words, mayOverrule);
 }
 
+/** With a capital, unless it begins with the name of a file. */
+export const sentence = (words) => words.replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1));
+
 function fill(place, words, mayOverrule) {
   place.hidden = !words;
-  $("span", place).textContent = words && words[0].toUpperCase() + words.slice(1);
+  $("span", place).textContent = sentence(words);
   const button = $('[data-do="overrule"]', place);
   if (button) button.hidden = !mayOverrule;
 }

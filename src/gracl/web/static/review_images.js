@@ -62,8 +62,8 @@ export class Images {
     this.arrange();
     if (!same) this.box.scrollTop = 0;
     this.virtual.active = before;
-    this.measure();
     this.virtual.set(this.places.length);
+    this.measure();
     this.onSelect();
   }
 

@@ -55,18 +55,24 @@ export class Virtual {
     const first = Math.max(0, line * this.columns);
     const last = Math.min(this.count, (line + lines + 1) * this.columns);
     const wanted = new Set();
+    let before = null; // in the document they stand in their order too
     for (let index = first; index < last; index++) {
       const key = this.key(index);
       let element = this.shown.get(key);
       wanted.add(key);
       if (!element) {
-        element = this.space.appendChild(document.createElement("div"));
+        element = document.createElement("div");
         element.setAttribute("role", "option");
         element.id = `${this.box.id}-${key}`;
         this.shown.set(key, element);
         this.draw(element, index, true);
       } else if (again || element.index !== index) this.draw(element, index, false);
       this.place(element, index);
+      if (before ? before.nextSibling !== element : this.space.firstChild !== element) {
+        if (before) before.after(element);
+        else this.space.prepend(element);
+      }
+      before = element;
     }
     for (const [key, element] of this.shown) {
       if (!wanted.has(key)) {

@@ -1,6 +1,6 @@
 // What happens when something is decided: the server is asked, and all panes follow its answer.
 
-import { $, app, many, percent, say, trouble, troubleIn } from "./review_dom.js";
+import { $, app, many, percent, say, sentence, trouble, troubleIn } from "./review_dom.js";
 import { decide, get, show, version } from "./review_api.js";
 import { NONE, titleOf } from "./review_store.js";
 
@@ -173,9 +173,7 @@ export class Work {
     const focused = document.activeElement;
     const isLost = !focused || focused === document.body || !focused.checkVisibility();
     if (!isLost || $("dialog[open]")) return;
-    const place = this.isAsking ? ".pane.question" : app.dataset.pane === "images" ? "#images" : "#clusters";
-    ($(place).checkVisibility() ? $(place) : $("#images")).focus();
+    const places = this.isAsking ? [".pane.question"] : ["#images", "#clusters", "#main"];
+    $(places.find((place) => $(place).checkVisibility())).focus();
   }
 }
-
-const sentence = (words) => words[0].toUpperCase() + words.slice(1);
