@@ -32,6 +32,7 @@ _HOMES = {
     "OUTLIER": "gracl.clustering",
     "Record": "gracl.data.records",
     "Records": "gracl.data.records",
+    "Review": "gracl.review.review",
     "Run": "gracl.runs",
     "Study": "gracl.study",
     "TrackletFeatures": "gracl.association",
@@ -45,6 +46,7 @@ _HOMES = {
     "compare": "gracl.contest",
     "compare_labels": "gracl.agreement",
     "contenders_of": "gracl.contenders",
+    "continue_training": "gracl.review.next_run",
     "convert_dataset": "gracl.data.convert",
     "crops": "gracl.embedding",
     "draw_curves": "gracl.curves",
@@ -189,6 +191,8 @@ if TYPE_CHECKING:
     from gracl.repository import save_pretrained as save_pretrained
     from gracl.rerank import expand_queries as expand_queries
     from gracl.rerank import k_reciprocal as k_reciprocal
+    from gracl.review.next_run import continue_training as continue_training
+    from gracl.review.review import Review as Review
     from gracl.runs import Run as Run
     from gracl.runs import train as train
     from gracl.study import Study as Study

@@ -87,7 +87,8 @@ def _parse(words: list[str]) -> Any:
     recipe = _value_of(words, "--recipe") or "own-data"
     if recipe not in recipes():
         raise ConfigError(f"no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
-    config = Config.load(recipe)
+    earlier = _value_of(words, "--continue")
+    config = Config.load(recipe) if earlier is None else _settings_after(earlier, words)
     settings = _value_of(words, "--settings")
     if settings is not None:
         if not Path(settings).is_file():
@@ -98,7 +99,7 @@ def _parse(words: list[str]) -> Any:
     chosen = {} if method is None else {"method": {"name": method}}
     config = config.replace(chosen)
     demo_default = Demo(config=Config.load("demo").replace(chosen))
-    train_default = Train(data=tyro.MISSING, recipe=recipe, config=config)
+    train_default = Train(recipe=recipe, config=config)
     compared: dict[str, Any] = {"data": tyro.MISSING, "recipe": recipe, "config": config}
     commands = Union[  # noqa: UP007 - its members are made at run time
         Annotated[Demo, tyro.conf.subcommand("demo", default=demo_default)],
@@ -123,6 +124,16 @@ def _parse(words: list[str]) -> Any:
         description="Learn to re-identify people, vehicles, animals or objects without labels.",
         args=words,
     )
+
+
+def _settings_after(earlier: str, words: Sequence[str]) -> Config:
+    """The settings of a run that is continued, which stand where a recipe's would."""
+    from gracl.review.next_run import next_config
+    from gracl.runs import Run
+
+    if _value_of(words, "--recipe") is not None:
+        raise ConfigError("--continue RUN takes the settings of that run; leave --recipe out")
+    return next_config(Run(Path(earlier)))
 
 
 def _value_of(words: Sequence[str], flag: str) -> str | None:

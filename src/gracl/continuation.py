@@ -41,6 +41,8 @@ def begin_or_continue(
     links: Links,
     fingerprint: str,
     classes: Labels | None,
+    *,
+    continues: Path | None = None,
 ) -> Snapshot | None:
     """Makes the folder of a new run, or checks that this one may be continued, and reads where.
 
@@ -49,6 +51,7 @@ def begin_or_continue(
         fingerprint: of the images, see `fingerprint_of`.
         classes: (N,) what a method that needs classes is told; None for all others, to which another
             truth is the same run.
+        continues: the folder of the run that this one follows, if any.
 
     Raises:
         RunError: the folder holds something else, a run of other images, other links or other classes.
@@ -59,6 +62,7 @@ def begin_or_continue(
         "root": str(dataset.root),
         "layout": dataset.layout,
         "given": list(dataset.given),
+        "continues": None if continues is None else str(continues.absolute()),
         "images": len(images),
         "left_out": [{"path": str(p.path), "reason": p.reason} for p in images.problems],
         "fingerprint": fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from gracl.links import Links, must_groups
 from gracl.method_settings import MethodConfig
 from gracl.models.embedder import Embedder
 from gracl.training import Progress
+
+LinkSource = str | Path | Callable[[Records], Links]
+"""A CSV of pairs, or what gives the links of the images that could be read, in their order."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def cluster_images(
     dataset: Dataset,
     config: Config,
     *,
-    links: str | Path | None = None,
+    links: LinkSource | None = None,
     progress: Progress | None = None,
 ) -> Clustering:
     """Clusters the training images of a data set by a model; identities are not read.
@@ -54,7 +58,8 @@ def cluster_images(
         model: on the device to use.
         dataset: what `gracl.load_dataset` gives.
         config: data, method and train are read.
-        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
+        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`; or a
+            function that gives the links of the images that could be read.
         progress: called with (stage, done, total).
     """
     require_training_images(dataset)
@@ -64,7 +69,7 @@ def cluster_images(
         on_bad=config.data.on_bad,
         progress=training.stage(progress, "decode"),
     )
-    known = known_links(images.records, config.data, table=links, root=dataset.root)
+    known = known_links(images.records, config.data, source=links, root=dataset.root)
     training.forecast_labels(len(images), model.dim, config).announce()
     features = extract(
         model,
@@ -89,11 +94,16 @@ def require_training_images(dataset: Dataset) -> None:
 
 
 def known_links(
-    records: Records, settings: DataConfig, *, table: str | Path | None, root: Path
+    records: Records, settings: DataConfig, *, source: LinkSource | None, root: Path
 ) -> Links:
-    """Links from a file, if there is one, and those that the settings take from the records."""
+    """Links from a source, if there is one, and those that the settings take from the records."""
     told = links_of(records, sequences=settings.link_sequences, boxes=settings.separate_boxes)
-    read = Links() if table is None else read_links(table, records, root=root)
+    if source is None:
+        read = Links()
+    elif callable(source):
+        read = source(records)
+    else:
+        read = read_links(source, records, root=root)
     links = Links(
         np.concatenate([told.must, read.must]),
         np.concatenate([told.cannot, read.cannot]),

@@ -30,7 +30,7 @@ from gracl.data.store import open_store
 from gracl.errors import RunError
 from gracl.evaluation import identities_of
 from gracl.files import append, load_model, read_log, save_model, save_snapshot, write, write_labels
-from gracl.labelling import known_links, require_training_images
+from gracl.labelling import LinkSource, known_links, require_training_images
 from gracl.logbook import about_machine, epoch_line, epoch_truth, scores_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
@@ -119,7 +119,8 @@ def train(
     dataset: Dataset,
     out: str | Path,
     *,
-    links: str | Path | None = None,
+    links: LinkSource | None = None,
+    continues: Run | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -134,8 +135,10 @@ def train(
         dataset: what `gracl.load_dataset` gives.
         out: the run's folder. One that holds an unfinished run with the same settings and images is
             continued from its last whole epoch; a finished one is returned as it is.
-        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`.
-            What follows from the records (`data.link_sequences`, `data.separate_boxes`) is added.
+        links: a CSV of image pairs that must or cannot share a cluster, see `gracl.read_links`; or a
+            function that gives the links of the images that could be read. What follows from the
+            records (`data.link_sequences`, `data.separate_boxes`) is added.
+        continues: the run that this one follows, to be noted; see `gracl.continue_training`.
         on_epoch: called after each epoch, once its checkpoint is on disk; in each process.
         progress: called with (stage, done, total).
 
@@ -146,7 +149,7 @@ def train(
     folder = Path(out)
     require_training_images(dataset)
     with distributed.processes():
-        _train(config, dataset, folder, links, on_epoch, progress)
+        _train(config, dataset, folder, links, continues, on_epoch, progress)
         distributed.meet()  # what the first wrote last is there for all of them
     return Run(folder)
 
@@ -155,7 +158,8 @@ def _train(
     config: Config,
     dataset: Dataset,
     folder: Path,
-    table: str | Path | None,
+    source: LinkSource | None,
+    continues: Run | None,
     on_epoch: Callable[[Epoch], None] | None,
     progress: Progress | None,
 ) -> None:
@@ -174,14 +178,23 @@ def _train(
     seen = torch.frombuffer(bytearray(fingerprint.encode()), dtype=torch.uint8)
     distributed.require_same("images", [seen], "Give each process the same ones")
     training.require_enough(images, config)
-    links = known_links(images.records, config.data, table=table, root=dataset.root)
+    links = known_links(images.records, config.data, source=source, root=dataset.root)
     classes = identities_of(images.records, dataset.train)
     known = training.known_of(images.records, config, classes=classes)
     needs = METHODS[config.method.name].needs
     training.require_needs(needs, known, config)
     told = classes if "classes" in needs else None
     snapshot = distributed.from_first(
-        lambda: begin_or_continue(folder, config, dataset, images, links, fingerprint, told)
+        lambda: begin_or_continue(
+            folder,
+            config,
+            dataset,
+            images,
+            links,
+            fingerprint,
+            told,
+            continues=None if continues is None else continues.folder,
+        )
     )
     done = snapshot.epoch if snapshot else 0
     log = folder / "log.jsonl"

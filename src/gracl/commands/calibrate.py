@@ -159,7 +159,7 @@ def _labels(command: Calibrate, found: Features) -> Labels:
         raise ConfigError("--evidence clusters clusters as the run did; give its folder as RUN")
     config = Run(command.run).config
     records = found.records.unlabelled()
-    links = known_links(records, config.data, table=None, root=Path())
+    links = known_links(records, config.data, source=None, root=Path())
     training.forecast_labels(len(found), found.dim, config).announce()
     known = training.known_of(records, config, links=links)
     labels, _ = training.build_method(config.method, known).label(found.features)

@@ -27,6 +27,15 @@ Images = Annotated[
 ]
 
 
+OptionalImages = Annotated[
+    tyro.conf.Positional[Path | None],
+    tyro.conf.arg(
+        metavar="DATA",
+        help="A folder of images, a table, boxes as JSON, or a published data set as it was unpacked.",
+    ),
+]
+
+
 LayoutName = Annotated[
     str | None,
     tyro.conf.arg(
@@ -64,7 +73,7 @@ class NamesData(Protocol):
     """A command that is told which data to read."""
 
     @property
-    def data(self) -> Path:
+    def data(self) -> Path | None:
         """What was given as DATA."""
 
     @property
@@ -76,6 +85,8 @@ def load(command: NamesData) -> Dataset:
     """The data set that a command names."""
     from gracl.data.readers import load_dataset
 
+    if command.data is None:
+        raise ConfigError("no DATA was given")
     if command.layout is None:
         return load_dataset(command.data)
     return load_dataset(command.layout, root=command.data)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from gracl.commands.options import Flat, Images, LayoutName, load
+import tyro
+
+from gracl.commands.options import Flat, LayoutName, OptionalImages, load
 from gracl.config import Config
 from gracl.errors import ConfigError
 from gracl.terminal import Bars, console, print_before_and_after, print_epoch, print_notes
@@ -34,9 +38,13 @@ class Demo:
 class Train:
     """Train GRACL on unlabelled images; the same command continues after any interruption."""
 
-    data: Images
+    data: OptionalImages = None
+    continues: Annotated[Path | None, tyro.conf.arg(name="continue", metavar="RUN")] = None
+    """Train on from this finished run, with the decisions of its review (gracl review RUN). Its
+    settings and its DATA hold unless others are given."""
     out: Path | None = None
-    """The run's folder; runs/<data>-<recipe> if not given."""
+    """The run's folder; if not given runs/<data>-<recipe>, or the name of the run that is continued
+    with the next number."""
     links: Path | None = None
     """A CSV (first, second, link) of image pairs that must, or cannot, share a cluster."""
     recipe: str = "own-data"
@@ -71,15 +79,44 @@ def demo(command: Demo) -> None:
 
 def train(command: Train) -> None:
     """Train, then say what came of it."""
-
+    if command.continues is not None:
+        _continue(command, command.continues)
+        return
+    if command.data is None:
+        raise ConfigError("nothing says what to learn from; give DATA, or --continue RUN")
     dataset = load(command)
     out = command.out or Path("runs") / f"{dataset.name}-{command.recipe}"
     _train(command.config, dataset, out, command.links)
 
 
-def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = None) -> Run:
-    from gracl.runs import train as train_run
+def _continue(command: Train, earlier: Path) -> None:
+    """The run after a reviewed one, and how its clusters differ from those of the review."""
+    from gracl.review.carrying import has_review
+    from gracl.review.next_run import continue_training, next_folder, since_review
+    from gracl.runs import Run
+    from gracl.study import dataset_of
 
+    run = Run(earlier)
+    dataset = dataset_of(run) if command.data is None else load(command)
+    out = command.out or next_folder(earlier)
+    if not has_review(earlier):
+        console.print(f"note: {earlier} was never reviewed, so there are no corrections to honour")
+    begin = partial(
+        continue_training, run, out, config=command.config, data=dataset, links=command.links
+    )
+    done = _watched(command.config, dataset, out, begin)
+    console.print(f"since the review of {earlier}: {since_review(run, done, dataset)}", soft_wrap=True)
+    console.print(f"go on with: gracl review {out}", soft_wrap=True)
+
+
+def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = None) -> Run:
+    from gracl import runs
+
+    return _watched(config, dataset, out, partial(runs.train, config, dataset, out, links=links))
+
+
+def _watched(config: Config, dataset: Dataset, out: Path, begin: Callable[..., Run]) -> Run:
+    """Trains by `begin`, showing how it goes and what came of it."""
     console.print(
         f"{dataset.name}: {len(dataset.train)} images to learn from (read as {dataset.layout})"
     )
@@ -92,7 +129,7 @@ def _train(config: Config, dataset: Dataset, out: Path, links: Path | None = Non
         print_epoch(epoch, config.train.epochs, seconds_each=sum(spent) / len(spent))
 
     with Bars() as bars:
-        run = train_run(config, dataset, out, links=links, on_epoch=tell, progress=bars)
+        run = begin(on_epoch=tell, progress=bars)
     if run.left_out:
         console.print(f"{len(run.left_out)} images could not be read; see {out / 'data.json'}")
     print_before_and_after(run)

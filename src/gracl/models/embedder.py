@@ -108,7 +108,8 @@ def build_embedder(
         size: (height, width) of the images; position embeddings are resized to it.
         weights: "none" starts from random weights, "pretrained" takes timm's (from its hub or its
             cache), "hf-hub:org/name" those of a timm model on the Hugging Face hub, and anything else
-            is a file of weights (safetensors or torch).
+            is a file of weights (safetensors or torch); of one that gracl trained, pooling and neck
+            too.
         pooling: "gem" or "average" over the cells of maps, "average" over the image's tokens, "cls"
             for the class token; "auto" is what suits the backbone (see `backbones.choose_pooling`).
         last_stride: 1 keeps the maps of the last stage at twice the resolution, as the field does; 2
@@ -132,8 +133,8 @@ def build_embedder(
         backbones.set_last_stride(net, backbone, size)
     if parts:
         layout.stripes(backbones.try_out(net, backbone, size), parts)  # refused now if it cannot be
-    cfg = _load(net, backbone, weights)
-    return Embedder(
+    cfg, tensors = _load(net, backbone, weights)
+    model = Embedder(
         net.train(),
         dim=layout.cells(features).shape[1],
         size=size,
@@ -146,17 +147,28 @@ def build_embedder(
         pooling_name=chosen,
         last_stride=last_stride,
     )
+    _load_head(model, tensors)
+    return model
 
 
-def _load(net: Any, backbone: str, weights: str | Path) -> dict[str, Any]:
-    """Fills the network from a file or the hub; returns timm's notes on its weights."""
+def _load(net: Any, backbone: str, weights: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Fills the network from a file or the hub; gives timm's notes on its weights, and what it read."""
     cfg: dict[str, Any] = net.pretrained_cfg
     if weights in ("none", "pretrained"):
-        return cfg
+        return cfg, {}
     if str(weights).startswith(HUB):
         tensors, found = read_hub(str(weights).removeprefix(HUB), backbone)
         cfg = {**cfg, **found}
     else:
         tensors = read_weights(Path(weights).expanduser())
     load_into(net, tensors, str(weights))
-    return cfg
+    return cfg, tensors
+
+
+def _load_head(model: Embedder, tensors: dict[str, Tensor]) -> None:
+    """Of a model that gracl trained also what follows the backbone, as far as it is made alike."""
+    if "neck.weight" not in tensors:
+        return
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    alike = {k: tensors[k] for k, v in own.items() if k in tensors and tensors[k].shape == v.shape}
+    model.load_state_dict(alike, strict=False)

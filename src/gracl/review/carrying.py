@@ -26,6 +26,8 @@ from gracl.study import Study
 
 LEDGER = "review.sqlite"
 """What the file of decisions is called in a run's folder."""
+UNKNOWN = OUTLIER - 1
+"""The earlier cluster of an image that an earlier review had not."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,9 @@ def corrections(run: str | Path, records: Records, root: Path) -> Links:
     Raises:
         ReviewError: the review cannot be read, or another process has it open.
     """
-    file = Path(run) / LEDGER
-    if not file.is_file():
+    if not has_review(run):
         return Links()
-    return _renumbered(read(file), records, root)
+    return _renumbered(read(Path(run) / LEDGER), records, root)
 
 
 def said_of(links: Sequence[Link], partition: Partition) -> Links:
@@ -101,6 +102,19 @@ def said_of(links: Sequence[Link], partition: Partition) -> Links:
     named = np.array(list(combinations(spokesmen, 2)), dtype=np.int64).reshape(-1, 2)
     cannot = np.concatenate([pairs_of(links, "cannot"), named])
     return Links(pairs_of(links, "must"), cannot)
+
+
+def has_review(run: str | Path) -> bool:
+    """Whether a run was ever reviewed."""
+    return (Path(run) / LEDGER).is_file()
+
+
+def earlier_labels(carried: Carried, records: Records, root: Path) -> Labels:
+    """(N,) the clusters that a review ended with; `UNKNOWN` of images that it had not."""
+    place = _places(carried.images, [image_of(record, root) for record in records])
+    labels = np.full(len(records), UNKNOWN, dtype=np.int64)
+    labels[list(place.values())] = carried.partition.labels[list(place)]
+    return labels
 
 
 def image_of(record: Record, root: Path) -> Image:
@@ -129,11 +143,12 @@ def _begin(ledger: Ledger, study: Study, carried: Carried | None, fingerprint: s
     """Writes the start of a review: the run's clusters, changed as far as what was said asks for."""
     root = study.dataset.root
     images = [image_of(record, root) for record in study.records]
-    labels, names, said = study.labels, {}, []
+    labels, names, earlier, said = study.labels, {}, None, []
     if carried is not None:
         place = _places(carried.images, images)
         labels = _honoured(study, _renumbered(carried, study.records, root))
         names = _names(carried, place, labels)
+        earlier = earlier_labels(carried, study.records, root)
         pairs = defaultdict(list)
         for link in carried.links:
             if link.first in place and link.second in place:
@@ -145,6 +160,7 @@ def _begin(ledger: Ledger, study: Study, carried: Carried | None, fingerprint: s
         fingerprint=fingerprint,
         labels_digest=digest(study.labels),
         names=names,
+        earlier=earlier,
         links=said,
     )
 

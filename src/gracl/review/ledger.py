@@ -1,7 +1,8 @@
 """The decisions of a review, in one SQLite file beside the run; each is on disk before it counts.
 
     about       key, value: whose images these are, and how the clusters were before any decision
-    images      row, path (below the data's root where it lies there), x y w h, and the first cluster
+    images      row, path (below the data's root where it lies there), x y w h, the cluster before any
+                decision, and that of the review before this one, if there was one
     decisions   what was decided, by whom and when, what it changed, and whether it stands
     links       pairs of images that a decision says must, or cannot, be one individual
 
@@ -35,7 +36,7 @@ TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
     "row" INTEGER PRIMARY KEY, path TEXT NOT NULL, x INTEGER, y INTEGER, w INTEGER, h INTEGER,
-    base INTEGER NOT NULL
+    base INTEGER NOT NULL, earlier INTEGER
 );
 CREATE TABLE decisions (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, text TEXT NOT NULL, by TEXT NOT NULL,
@@ -161,6 +162,7 @@ class Ledger:
         fingerprint: str,
         labels_digest: str,
         names: dict[int, str] | None = None,
+        earlier: Labels | None = None,
         links: Iterable[tuple[Decision, Sequence[tuple[Kind, int, int]]]] = (),
     ) -> None:
         """Writes what the review starts from, in place of what it started from before, if anything.
@@ -171,17 +173,20 @@ class Ledger:
             fingerprint: of the images.
             labels_digest: of the clusters as the run has them.
             names: of clusters.
+            earlier: (N,) the clusters that the review before this one ended with; below `OUTLIER` of
+                images that it had not.
             links: decisions of an earlier review, with their pairs as rows of these images.
         """
         with self._transaction():
             for table in ("links", "decisions", "images"):
                 self._run(f"DELETE FROM {table}")
-            rows = zip(images, labels.tolist(), strict=True)
+            before = [None] * len(images) if earlier is None else earlier.tolist()
+            rows = zip(images, labels.tolist(), before, strict=True)
             self._database.executemany(
-                "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (row, path, *(box or (None,) * 4), label)
-                    for row, ((path, box), label) in enumerate(rows)
+                    (row, path, *(box or (None,) * 4), label, was)
+                    for row, ((path, box), label, was) in enumerate(rows)
                 ),
             )
             self._set("fingerprint", fingerprint)
@@ -208,6 +213,11 @@ class Ledger:
         """The clusters and their names before any decision."""
         labels = [label for (label,) in self._run('SELECT base FROM images ORDER BY "row"')]
         return np.array(labels, dtype=np.int64), dict(json.loads(self.about("names") or "[]"))
+
+    def earlier(self) -> Labels | None:
+        """(N,) the clusters that the review before this one ended with, if there was one."""
+        labels = [was for (was,) in self._run('SELECT earlier FROM images ORDER BY "row"')]
+        return None if None in labels else np.array(labels, dtype=np.int64)
 
     # -- decisions ---------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from gracl.review.exchange import Form
 from gracl.review.ledger import Confirmed, Decision, Ledger, Link, pairs_of
 from gracl.review.partition import Change, Partition
 from gracl.review.questions import Question, Questions
+from gracl.review.since import Since, compare
 from gracl.review.standing import Standing
 from gracl.study import Study
 
@@ -219,6 +220,15 @@ class Review:
             len(self._confirmed_rows()),
             self._ledger.counted(),
         )
+
+    @_alone
+    def since(self) -> Since | None:
+        """How the clusters differ from those that the review before this one ended with, if any."""
+        earlier = self._ledger.earlier()
+        if earlier is None:
+            return None
+        pids = self.study.pids if self.study.knows_truth else None
+        return compare(earlier, self._partition.labels, pids)
 
     @_alone
     def links(self) -> Links:
