@@ -255,17 +255,44 @@ def test_who_is_who_from_elsewhere_is_one_decision(review):
         (lambda r: r.same(0, 1), lambda r: r.different(1, 0)),
         (lambda r: r.different(0, 5), lambda r: r.same(5, 0)),
         (lambda r: r.different(0, 5), lambda r: r.merge([0, 1])),
-        (lambda r: r.different(0, 5), lambda r: r.same(1, 6)),
+        (lambda r: r.confirm(0) and r.different(0, 5), lambda r: r.same(1, 5)),
     ],
 )
 def test_a_contradiction_is_named_and_changes_nothing_unless_it_overrules(review, first, then):
     first(review)
-    labels, links = review.labels.tolist(), review.links()
-    with pytest.raises(ReviewError, match=r"said to be (the same|different) by Ann on 20.*decision 1"):
+    labels, links, n = review.labels.tolist(), review.links(), review.progress().n_decisions
+    with pytest.raises(ReviewError, match=r"said to be (the same|different) by Ann on 20.*decision [12]"):
         then(review)
     assert review.labels.tolist() == labels
-    assert review.progress().n_decisions == 1
+    assert review.progress().n_decisions == n
     assert review.links().must.tolist() == links.must.tolist()
+
+
+def test_the_same_joins_only_linked_images_where_others_are_different(review):
+    review.different(0, 5)
+    review.same(1, 2)
+    review.same(1, 6)
+    assert together(review, 1, 2, 6)
+    assert not together(review, 0, 5)
+    holds(review)
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 999),
+    st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 29), st.integers(0, 29))), max_size=40),
+)
+def test_answers_by_the_truth_never_contradict_each_other(tmp_path_factory, seed, pairs):
+    folder = tmp_path_factory.mktemp("r") / "run"
+    labels = np.random.default_rng(seed).integers(-1, 6, PEOPLE * EACH)
+    with Review.open(study_of(folder, labels), by="Ann") as review:
+        for pair in pairs:
+            question = review.question() if pair is None else None
+            if question is not None:
+                review.answer(question, bool(TRUTH[question.first] == TRUTH[question.second]))
+            elif pair is not None and pair[0] != pair[1]:
+                (review.same if TRUTH[pair[0]] == TRUTH[pair[1]] else review.different)(*pair)
+        holds(review)
 
 
 def test_overruled_links_do_not_hold_and_come_back_with_undo(review):

@@ -84,4 +84,4 @@ def test_near_clusters_and_typical_images_are_by_the_means():
     assert [number for number, _ in standing.near(0, 3)] == [c for _, c in expected[:3]]
     assert len(standing.near(0, 99)) == 4
     rows = partition.rows(2)
-    assert standing.ordered(rows, 2) == sorted(rows, key=lambda r: -(features[r] @ means[2]).item())
+    assert standing.ordered(rows) == sorted(rows, key=lambda r: -(features[r] @ means[2]).item())

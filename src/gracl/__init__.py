@@ -97,6 +97,7 @@ _HOMES = {
     "train": "gracl.runs",
     "write_calibration": "gracl.files",
     "write_features": "gracl.features",
+    "write_report": "gracl.report.page",
     "write_split": "gracl.data.splits",
     "write_tracks": "gracl.tracking",
 }
@@ -188,6 +189,7 @@ if TYPE_CHECKING:
     from gracl.methods.gracl import GRACL as GRACL
     from gracl.models.embedder import Embedder as Embedder
     from gracl.models.fingerprint import fingerprint as fingerprint
+    from gracl.report.page import write_report as write_report
     from gracl.repository import save_pretrained as save_pretrained
     from gracl.rerank import expand_queries as expand_queries
     from gracl.rerank import k_reciprocal as k_reciprocal

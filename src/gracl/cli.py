@@ -25,6 +25,7 @@ from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
 from gracl.commands.profile import Profile, profile
+from gracl.commands.report import Report, report
 from gracl.commands.review import Review, review
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
@@ -43,6 +44,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Embed: embed,
     Export: export,
     Profile: profile,
+    Report: report,
     Review: review,
     **data.ACTIONS,
     **gallery.ACTIONS,
@@ -114,6 +116,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
+        Annotated[Report, tyro.conf.subcommand("report")],
         Annotated[Review, tyro.conf.subcommand("review")],
         Annotated[data.Data, tyro.conf.subcommand("data")],
         Annotated[hub.Hub, tyro.conf.subcommand("hub")],

@@ -34,6 +34,7 @@ from gracl.errors import (
 from gracl.evaluation import can_be_scored, identities_of
 from gracl.files import read_log, write
 from gracl.forecast import GIB
+from gracl.logbook import curves_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
 from gracl.runs import Run, train
@@ -119,7 +120,7 @@ def _outcome(
         contender=name,
         seed=config.train.seed,
         measures=_measures(run) if failure is None else {},
-        curves=_curves(run.log),
+        curves=curves_of(run.log),
         protocol=after["scores"]["protocol"] if after else "",
         on_training_images=after.get("on_training_images", False),
         machine={key: value for key, value in start.items() if key not in told},
@@ -139,24 +140,6 @@ def _measures(run: Run) -> dict[str, float]:
         "minutes": sum(seconds) / 60,
         "memory": peak.get("device", peak["host"]) / GIB,
     }
-
-
-def _curves(log: Sequence[dict[str, Any]]) -> dict[str, tuple[tuple[int, float], ...]]:
-    """mAP and ARI by the number of epochs that the model had been trained when they were taken.
-
-    An epoch's clusters are those of the model that enters it, its scores those of the one that leaves.
-    """
-    found: dict[str, dict[int, float]] = {"mAP": {}, "ARI": {}}
-    epochs = 0
-    for line in log:
-        epochs = line.get("epoch", epochs)
-        known = {"start": line.get("before"), "end": line.get("after")}.get(line["event"]) or line
-        if "scores" in known:
-            found["mAP"][epochs] = known["scores"]["mAP"]
-        if "agreement" in known:
-            entered = epochs - 1 if line["event"] == "epoch" else epochs
-            found["ARI"][entered] = known["agreement"]["ari"]
-    return {name: tuple(sorted(points.items())) for name, points in found.items() if points}
 
 
 def _forget_peak_memory() -> None:

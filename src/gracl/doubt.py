@@ -128,12 +128,13 @@ def doubt_of(own: NDArray[np.float32], foreign: NDArray[np.float32]) -> NDArray[
 
 def cluster_doubts(image: NDArray[np.float32], labels: Labels, n_clusters: int) -> NDArray[np.float32]:
     """(C,) the mean doubt of each cluster's most doubtful quarter, rounded up; 0 of an empty one."""
-    found = np.zeros(n_clusters, dtype=np.float32)
     inside = np.flatnonzero(labels != OUTLIER)
     order = inside[np.lexsort((-image[inside], labels[inside]))]
-    starts = np.searchsorted(labels[order], np.arange(n_clusters))
-    sizes = np.bincount(labels[order], minlength=n_clusters)
-    for number, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        if size:
-            found[number] = image[order[start : start + int(np.ceil(size * QUARTER))]].mean()
+    y = labels[order]
+    sizes = np.bincount(y, minlength=n_clusters)
+    place = np.arange(len(y)) - np.searchsorted(y, y)  # within the cluster, from 0
+    worst = np.ceil(sizes * QUARTER)
+    counted = place < worst[y]
+    sums = np.bincount(y[counted], weights=image[order[counted]], minlength=n_clusters)
+    found: NDArray[np.float32] = (sums / np.maximum(worst, 1)).astype(np.float32)
     return found

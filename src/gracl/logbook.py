@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,57 @@ def scores_of(
         found["scores"] = _retrieval(model, dataset, config)
         found["on_training_images"] = dataset.tests_on_training_images
     return found
+
+
+def curves_of(log: Sequence[dict[str, Any]]) -> dict[str, tuple[tuple[int, float], ...]]:
+    """mAP and ARI by the number of epochs that the model had been trained when they were taken.
+
+    An epoch's clusters are those of the model that enters it, its scores those of the one that leaves.
+
+    Args:
+        log: the lines of a run.
+    """
+    found: dict[str, dict[int, float]] = {"mAP": {}, "ARI": {}}
+    epochs = 0
+    for line in log:
+        epochs = line.get("epoch", epochs)
+        known = {"start": line.get("before"), "end": line.get("after")}.get(line["event"]) or line
+        if "scores" in known:
+            found["mAP"][epochs] = known["scores"]["mAP"]
+        if "agreement" in known:
+            entered = epochs - 1 if line["event"] == "epoch" else epochs
+            found["ARI"][entered] = known["agreement"]["ari"]
+    return {name: tuple(sorted(points.items())) for name, points in found.items() if points}
+
+
+def ends_of(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is known of the network before and after training: name, and both values in words.
+
+    Args:
+        before, after: as `scores_of` gave them.
+
+    >>> ends_of({"clusters": {"n_clusters": 9}}, {"clusters": {"n_clusters": 20}})
+    [('clusters', '9', '20')]
+    """
+    names = [
+        ("mAP", "scores", "mAP"),
+        ("mINP", "scores", "mINP"),
+        *((f"R{k}", "scores", f"R{k}") for k in (1, 5, 10)),
+        ("ARI of clusters", "agreement", "ari"),
+        ("clusters", "clusters", "n_clusters"),
+        ("outliers", "clusters", "outlier_share"),
+    ]
+    rows = []
+    for name, group, key in names:
+        if all(key in side.get(group, {}) for side in (before, after)):
+            first, last = (_in_words(side[group][key]) for side in (before, after))
+            rows.append((name, first, last))
+    return rows
+
+
+def _in_words(value: float) -> str:
+    """A count as it is, a share in percent."""
+    return str(value) if isinstance(value, int) else f"{value:.1%}"
 
 
 def _retrieval(model: Embedder, dataset: Dataset, config: Config) -> dict[str, Any]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
-from gracl import metrics
 from gracl.config import EvaluateConfig
-from gracl.data import protocols
 from gracl.data.records import Dataset, Record
 from gracl.data.store import decode
-from gracl.errors import EvaluationError
-from gracl.evaluation import readable
-from gracl.extraction import extract
 from gracl.models.embedder import Embedder
+from gracl.rank_lists import search
 
 RIGHT, WRONG, QUERY = (46, 160, 67), (207, 34, 46), (140, 149, 159)
 """Frames: same identity, another identity, the query itself. Right and wrong differ in width too, so
@@ -44,31 +38,23 @@ def draw_rank_list(
         height: of a picture, in pixels.
         seed: of the draw.
         settings: names the protocol.
-    """
-    query, gallery = readable(dataset, model.size)
-    protocol = (settings or EvaluateConfig()).protocol
-    if protocol == "auto":
-        protocol = protocols.choose(query.records, gallery.records)  # type: ignore[assignment]
-    sides = protocols.sides(query.records, gallery.records, protocol)
-    able = np.flatnonzero(metrics.has_match(*sides))
-    if not len(able):
-        raise EvaluationError(f"no query has a match under the protocol '{protocol}'; nothing to show")
-    rows = np.random.default_rng(seed).permutation(able)[:queries]
-    similarities = extract(model, query)[rows] @ extract(model, gallery).T
-    similarities[torch.from_numpy(metrics.junk(*sides, rows))] = -torch.inf
-    best = similarities.argsort(dim=1, descending=True)[:, :matches].cpu().numpy()
 
+    Raises:
+        EvaluationError: no query has a match.
+    """
+    found = search(model, dataset, settings)
+    lists = found.lists(found.random(queries, seed=seed), matches=matches)
     width = round(height * model.size[1] / model.size[0])
     cell_h, cell_w = height + GAP, width + GAP
-    sheet = Image.new("RGB", (cell_w * (best.shape[1] + 1) + 2 * GAP, cell_h * len(rows)), "white")
-    for y, (row, found) in enumerate(zip(rows, best, strict=True)):
+    columns = 1 + max(len(row.matches) for row in lists)
+    sheet = Image.new("RGB", (cell_w * columns + 2 * GAP, cell_h * len(lists)), "white")
+    for y, row in enumerate(lists):
         top = y * cell_h
-        _paste(sheet, query.records[int(row)], (0, top), (height, width), QUERY, 2)
-        for x, image in enumerate(found.tolist(), 1):
-            right = sides[0].pids[row] == sides[1].pids[image]
+        _paste(sheet, row.query, (0, top), (height, width), QUERY, 2)
+        for x, match in enumerate(row.matches, 1):
             place = (x * cell_w + 2 * GAP, top)
-            frame = (RIGHT, 4) if right else (WRONG, 2)
-            _paste(sheet, gallery.records[image], place, (height, width), *frame)
+            frame = (RIGHT, 4) if match.right else (WRONG, 2)
+            _paste(sheet, match.record, place, (height, width), *frame)
     return sheet
 
 

@@ -204,22 +204,14 @@ def print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
 
 def print_before_and_after(run: Run) -> None:
     """Scores and clusters of the untrained and of the trained network."""
+    from gracl.logbook import ends_of
+
     before, after = run.before, run.after
     table = Table(title="learnt without a label")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    rows = [
-        ("mAP", "scores", "mAP"),
-        ("mINP", "scores", "mINP"),
-        *((f"R{k}", "scores", f"R{k}") for k in (1, 5, 10)),
-        ("ARI of clusters", "agreement", "ari"),
-        ("clusters", "clusters", "n_clusters"),
-        ("outliers", "clusters", "outlier_share"),
-    ]
-    for name, group, key in rows:
-        if group in before and group in after:
-            values = [side[group][key] for side in (before, after)]
-            table.add_row(name, *(str(v) if isinstance(v, int) else f"{v:.1%}" for v in values))
+    for row in ends_of(before, after):
+        table.add_row(*row)
     console.print(table)
     if "scores" not in after:
         console.print("no identities known, or none seen twice: retrieval cannot be scored")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -150,6 +150,19 @@ class Drafts:
         text = f"said that {self.path_of(a)} and {self.path_of(b)} are the same"
         return Draft("same", text, self.partition.moving(rows, number, names), [("must", a, b)])
 
+    def same_alone(self, a: int, b: int, *, groups: NDArray[np.int64]) -> list[Draft]:
+        """As `same`, but of their clusters only the images linked to the two come together.
+
+        For clusters that cannot be joined as a whole, since other images of them were said to be
+        different. In the first image's cluster, in the second's, or in one of their own.
+        """
+        whole = self.same(a, b, overrule=True)
+        linked = np.flatnonzero((groups == groups[a]) | (groups == groups[b])).tolist()
+        targets = [int(self.partition.labels[row]) for row in (a, b)]
+        targets = [*dict.fromkeys(targets), self.partition.new_number()]
+        changes = [self.partition.moving(linked, target) for target in targets if target != OUTLIER]
+        return [replace(whole, change=change) for change in changes]
+
     def different(
         self, a: int, b: int, *, question: Question | None, groups: NDArray[np.int64]
     ) -> Draft:
@@ -238,7 +251,7 @@ class Drafts:
         for source in sorted(self._sources(rows) - {OUTLIER}):
             leaving = [row for row in rows if self.partition.labels[row] == source]
             rest = sorted(set(self.partition.rows(source)) - set(leaving))
-            typical = self.standing.ordered(rest, source)[:most] if rest else []
+            typical = self.standing.ordered(rest)[:most] if rest else []
             said += [("cannot", row, other) for row in leaving for other in typical]
         return said
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,11 @@ BELIEF = 4.0
 FLAT = 1e-2
 """Holds the curve's steepness down where all evidence agrees."""
 
+BLOCK = 4096
+"""Images that are in no cluster, looked at together."""
+
+Numbers = NDArray[np.int64]
+Values = NDArray[np.float64]
 Answer = tuple[float, bool]
 """Mean similarity of two groups, and whether a person said that they are the same individual."""
 
@@ -68,11 +75,44 @@ class Question:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class _Cut:
+    """The two halves of a cluster."""
+
     first: tuple[int, ...]
     second: tuple[int, ...]
-    together: bool
     similarity: float
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Pairs of groups that may be asked about; K of them."""
+
+    first: Numbers
+    """(K,) a cluster's number, or -1 - row for an image that is in none."""
+    second: Numbers
+    """(K,) the other cluster's; the same number where they are the halves of one cluster."""
+    pairs: Values
+    """(K,) how many pairs of images there are between them."""
+    similarity: Values
+    """(K,) mean cosine."""
+
+    @property
+    def together(self) -> NDArray[np.bool_]:
+        """(K,) whether they are halves of one cluster."""
+        found: NDArray[np.bool_] = self.first == self.second
+        return found
+
+    def __add__(self, other: _Candidates) -> _Candidates:
+        parts = zip(self._columns, other._columns, strict=True)
+        return _Candidates(*(np.concatenate(both) for both in parts))
+
+    def kept(self, which: NDArray[np.bool_]) -> _Candidates:
+        """Some of them."""
+        return _Candidates(*(column[which] for column in self._columns))
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.first, self.second, self.pairs, self.similarity
 
 
 class Questions:
@@ -80,8 +120,9 @@ class Questions:
 
     def __init__(self, standing: Standing) -> None:
         self.standing, self.partition = standing, standing.partition
-        self._cuts: dict[int, _Candidate | None] = {}
-        self._near: dict[int, list[int]] = {}
+        self._cuts: dict[int, _Cut | None] = {}
+        self._near: dict[int, tuple[Numbers, Values]] = {}
+        """By cluster, its nearest clusters and their mean similarities to it."""
 
     def refresh(self, numbers: Iterable[int]) -> None:
         """Forgets what was found of clusters that changed."""
@@ -89,14 +130,16 @@ class Questions:
         for number in gone:
             self._cuts.pop(number, None)
         self._near = {
-            number: near for number, near in self._near.items() if gone.isdisjoint([number, *near])
+            number: near
+            for number, near in self._near.items()
+            if number not in gone and gone.isdisjoint(near[0].tolist())
         }
 
     def best(
         self,
         answers: Sequence[Answer],
         *,
-        groups: NDArray[np.int64],
+        groups: Numbers,
         apart: Collection[frozenset[int]] = (),
         skipped: Collection[frozenset[int]] = (),
     ) -> Question | None:
@@ -106,79 +149,115 @@ class Questions:
             answers: to earlier questions.
             groups: (N,) images that were said to be the same share a number here, and are never cut
                 apart.
-            apart: pairs of clusters that were said to be different.
+            apart: pairs of clusters that were said to be different; an image that is in none stands
+                there as -1 - its row.
             skipped: pairs of images that the person would not judge.
         """
-        candidates = [*self._halves(groups), *self._neighbours(apart)]
-        if not candidates:
+        found = self._halves(groups) + self._without(apart, self._neighbours() + self._alone())
+        if not len(found.first):
             return None
-        similarity = np.array([c.similarity for c in candidates])
-        together = np.array([c.together for c in candidates])
-        likely = _probabilities(similarity, together, answers)
-        pairs = np.array([len(c.first) * len(c.second) for c in candidates], dtype=np.float64)
-        gain = np.where(together, 1 - likely, likely) * pairs
+        likely = _probabilities(found.similarity, found.together, answers)
+        gain = np.where(found.together, 1 - likely, likely) * found.pairs
         for at in np.argsort(-gain, kind="stable").tolist():
-            question = self._question(candidates[at], float(likely[at]))
+            question = self._question(found, at, float(likely[at]))
             if frozenset((question.first, question.second)) not in skipped:
                 return question
         return None
 
-    def _question(self, found: _Candidate, likely: float) -> Question:
-        first, second = (self._typical(rows) for rows in (found.first, found.second))
-        return Question(first[0], second[0], first, second, found.together, found.similarity, likely)
+    def _question(self, found: _Candidates, at: int, likely: float) -> Question:
+        a, b = int(found.first[at]), int(found.second[at])
+        cut = self._cuts[a] if a == b else None
+        sides = (self._rows(a), self._rows(b)) if cut is None else (cut.first, cut.second)
+        first, second = (self._typical(rows) for rows in sides)
+        return Question(first[0], second[0], first, second, a == b, float(found.similarity[at]), likely)
+
+    def _rows(self, place: int) -> list[int]:
+        return [-1 - place] if place < 0 else self.partition.rows(place)
 
     def _typical(self, rows: Sequence[int]) -> tuple[int, ...]:
         images = self.standing.features[torch.tensor(rows)]
         order = (images @ images.sum(0)).argsort(descending=True, stable=True)
         return tuple(rows[at] for at in order.tolist())
 
-    def _halves(self, groups: NDArray[np.int64]) -> list[_Candidate]:
+    # -- candidates --------------------------------------------------------------------------------
+
+    def _halves(self, groups: Numbers) -> _Candidates:
         for number in self.partition.numbers:
             if number not in self._cuts:
                 self._cuts[number] = self._cut(number, groups)
-        return [cut for cut in self._cuts.values() if cut is not None]
+        there = {number: cut for number, cut in self._cuts.items() if cut is not None}
+        numbers = np.array(list(there), dtype=np.int64)
+        pairs = np.array([len(c.first) * len(c.second) for c in there.values()], dtype=np.float64)
+        similarity = np.array([cut.similarity for cut in there.values()], dtype=np.float64)
+        return _Candidates(numbers, numbers, pairs, similarity)
 
-    def _cut(self, number: int, groups: NDArray[np.int64]) -> _Candidate | None:
-        rows = self.partition.rows(number)
-        images = self.standing.features[torch.tensor(rows)]
-        sides = halves(images, groups[rows])
-        if sides is None:
+    def _cut(self, number: int, groups: Numbers) -> _Cut | None:
+        rows = np.array(self.partition.rows(number))
+        images = self.standing.features[torch.from_numpy(rows)]
+        side = halves(images, groups[rows])
+        if side is None:
             return None
-        first, second = (tuple(np.asarray(rows)[side].tolist()) for side in (sides, ~sides))
-        x, y = (images[torch.from_numpy(side)].mean(0) for side in (sides, ~sides))
-        return _Candidate(first, second, True, float(x @ y))
+        x, y = (images[torch.from_numpy(part)].mean(0) for part in (side, ~side))
+        return _Cut(tuple(rows[side].tolist()), tuple(rows[~side].tolist()), float(x @ y))
 
-    def _neighbours(self, apart: Collection[frozenset[int]]) -> list[_Candidate]:
-        found = {}
-        for number in self.partition.numbers:
-            if number not in self._near:
-                self._near[number] = [other for other, _ in self.standing.near(number, NEAR)]
-            for other in self._near[number]:
-                pair = frozenset((number, other))
-                if pair not in found and pair not in apart and not self._differ_in_name(pair):
-                    found[pair] = self._between(*sorted(pair))
-        return [*found.values(), *self._alone(apart)]
+    def _neighbours(self) -> _Candidates:
+        """Each pair of clusters of which one is among the nearest of the other, once."""
+        numbers = self.partition.numbers
+        missing = [number for number in numbers if number not in self._near]
+        for number, (others, _) in zip(missing, self.standing.near_each(missing, NEAR), strict=True):
+            self._near[number] = others, self._between(number, others)
+        first = np.repeat(numbers, [len(self._near[number][0]) for number in numbers])
+        second = np.concatenate([np.empty(0, np.int64), *(self._near[n][0] for n in numbers)])
+        similarity = np.concatenate([np.empty(0), *(self._near[n][1] for n in numbers)])
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        _, once = np.unique(low * self.partition.capacity + high, return_index=True)
+        low, high = low[once].astype(np.int64), high[once].astype(np.int64)
+        sizes = self._sizes()
+        return _Candidates(low, high, sizes[low] * sizes[high], similarity[once])
 
-    def _between(self, a: int, b: int) -> _Candidate:
-        first, second = self.partition.rows(a), self.partition.rows(b)
-        similarity = self.standing.sums[a] @ self.standing.sums[b] / (len(first) * len(second))
-        return _Candidate(tuple(first), tuple(second), False, float(similarity))
+    def _between(self, number: int, others: Numbers) -> Values:
+        """Mean similarities of a cluster and others."""
+        sizes = self._sizes()
+        products = self.standing.sums[torch.from_numpy(others)] @ self.standing.sums[number]
+        found: Values = products.double().numpy() / (sizes[number] * sizes[others])
+        return found
 
-    def _alone(self, apart: Collection[frozenset[int]]) -> Iterable[_Candidate]:
+    def _alone(self) -> _Candidates:
         """Images that are in no cluster, each with the nearest one."""
-        for row in self.partition.rows(OUTLIER):
-            near = self.standing.nearest_of(row)
-            if near != OUTLIER and frozenset((-1 - row, near)) not in apart:
-                rows = self.partition.rows(near)
-                similarity = self.standing.features[row] @ self.standing.sums[near] / len(rows)
-                yield _Candidate((row,), tuple(rows), False, float(similarity))
+        rows = np.array(self.partition.rows(OUTLIER), dtype=np.int64)
+        near = self.standing.nearest_of(rows)
+        rows, near = rows[near != OUTLIER], near[near != OUTLIER]
+        sizes, similarity = self._sizes(), np.empty(len(rows))
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            images = self.standing.features[torch.from_numpy(rows[part])]
+            sums = self.standing.sums[torch.from_numpy(near[part])]
+            similarity[part] = (images * sums).sum(1).double().numpy() / sizes[near[part]]
+        return _Candidates(-1 - rows, near, sizes[near], similarity)
 
-    def _differ_in_name(self, pair: frozenset[int]) -> bool:
-        names = {self.partition.names[number] for number in pair if number in self.partition.names}
-        return len(names) == 2
+    def _without(self, apart: Collection[frozenset[int]], found: _Candidates) -> _Candidates:
+        """Candidates but for those that were said to be different, or have different names."""
+        names = self.partition.names
+        said = {*apart, *(frozenset(pair) for pair in combinations(names, 2))}
+        base = 2 * len(self.partition.labels) + self.partition.capacity + 2
+
+        def key(a: NDArray[Any], b: NDArray[Any]) -> Numbers:
+            found: Numbers = np.minimum(a, b) * base + np.maximum(a, b)
+            return found
+
+        gone = np.array([sorted(pair) for pair in said if len(pair) == 2], dtype=np.int64)
+        if not len(gone):
+            return found
+        denied = np.isin(key(found.first, found.second), key(gone[:, 0], gone[:, 1]))
+        return found.kept(~denied)
+
+    def _sizes(self) -> Values:
+        """(C,) images of each cluster."""
+        inside = self.partition.labels[self.partition.labels != OUTLIER]
+        return np.bincount(inside, minlength=self.partition.capacity).astype(np.float64)
 
 
-def halves(images: Tensor, groups: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+def halves(images: Tensor, groups: Numbers) -> NDArray[np.bool_] | None:
     """Where a cluster hangs together least: which of its n images are on one side of the cut.
 
     The cut is the last join of average linkage on cosine distances, in which images of one group are
@@ -217,7 +296,7 @@ def halves(images: Tensor, groups: NDArray[np.int64]) -> NDArray[np.bool_] | Non
 
 
 def _spread(
-    images: Tensor, chosen: NDArray[np.int64], side: NDArray[np.bool_], groups: NDArray[np.int64]
+    images: Tensor, chosen: Numbers, side: NDArray[np.bool_], groups: Numbers
 ) -> NDArray[np.bool_]:
     """The sides of all images, from those of a sample: the nearer one, by groups as a whole."""
     x, y = (images[torch.from_numpy(chosen[part])].mean(0) for part in (side, ~side))
@@ -229,8 +308,8 @@ def _spread(
 
 
 def _probabilities(
-    similarity: NDArray[np.float64], together: NDArray[np.bool_], answers: Sequence[Answer]
-) -> NDArray[np.float64]:
+    similarity: Values, together: NDArray[np.bool_], answers: Sequence[Answer]
+) -> Values:
     """Of candidates: how likely each pair of groups is the same individual."""
     x = [similarity]
     y = [together.astype(np.float64)]
@@ -244,9 +323,7 @@ def _probabilities(
     return 1 / (1 + np.exp(-np.clip(intercept + slope * (similarity - middle), -30, 30)))
 
 
-def _logistic(
-    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float, float]:
+def _logistic(x: Values, y: Values, weights: Values) -> tuple[float, float, float]:
     """Intercept and slope about the middle of x, by Newton's method with a little ridge.
 
     A falling curve is never believed: more similar groups are not less likely the same.

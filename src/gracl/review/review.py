@@ -22,6 +22,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,6 +91,7 @@ class Review:
         self._lock = threading.RLock()
         labels, names = ledger.base()
         self._base = labels
+        self._base_sizes = np.bincount(labels[labels != OUTLIER], minlength=1)
         self._partition = Partition(labels, names)
         for decision in ledger.standing():
             self._partition.apply(decision.change)
@@ -153,7 +155,8 @@ class Review:
     def clusters(self) -> list[Cluster]:
         """All clusters, the most doubtful first."""
         confirmed = self._confirmed_rows()
-        found = [self._cluster(number, confirmed) for number in self._partition.numbers]
+        ordered = self._standing.all_ordered().items()
+        found = [self._cluster(number, rows, confirmed) for number, rows in ordered]
         return sorted(found, key=lambda cluster: (-cluster.doubt, cluster.number))
 
     @_alone
@@ -164,7 +167,8 @@ class Review:
             ReviewError: there is none of that number.
         """
         self._drafts.require_clusters([number])
-        return self._cluster(number, self._confirmed_rows())
+        rows = self._standing.ordered(self._partition.rows(number))
+        return self._cluster(number, rows, self._confirmed_rows())
 
     @_alone
     def outliers(self) -> list[int]:
@@ -280,8 +284,15 @@ class Review:
     def same(
         self, a: int, b: int, *, question: Question | None = None, overrule: bool = False
     ) -> Decision:
-        """Two images are one individual; their clusters become one, the first image's."""
-        return self._decide(self._drafts.same(a, b, overrule=overrule), overrule, question)
+        """Two images are one individual; their clusters become one, the first image's.
+
+        Where other images of the two clusters were said to be different, only those come together that
+        are linked to the two images.
+        """
+        whole = self._drafts.same(a, b, overrule=overrule)
+        drafts = [whole, *self._drafts.same_alone(a, b, groups=self._groups)]
+        draft = next((draft for draft in drafts if not self._contradicted(draft)), whole)
+        return self._decide(draft, overrule, question)
 
     @_alone
     def different(
@@ -437,17 +448,16 @@ class Review:
         rows = {row for pair in self._fresh for row in pair}
         return {int(self._partition.labels[row]) for row in rows} - {OUTLIER}
 
-    def _cluster(self, number: int, confirmed: Collection[int]) -> Cluster:
-        rows = self._partition.rows(number)
-        was = set(self._base[rows].tolist())
-        changed = len(was) > 1 or OUTLIER in was or int((self._base == was.pop()).sum()) != len(rows)
+    def _cluster(self, number: int, rows: Sequence[int], confirmed: Collection[int]) -> Cluster:
+        was = self._base[rows]
+        first = int(was[0])
         return Cluster(
             number,
-            tuple(self._standing.ordered(rows, number)),
+            tuple(rows),
             float(self._standing.cluster[number]),
             self._partition.names.get(number),
             all(row in confirmed for row in rows),
-            changed,
+            first == OUTLIER or bool((was != first).any()) or self._base_sizes[first] != len(rows),
         )
 
     def _confirmed_rows(self) -> set[int]:

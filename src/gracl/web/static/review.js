@@ -95,6 +95,7 @@ const actions = {
     app.dataset.view = "question";
     question.pane.hidden = false;
     question.pane.focus();
+    say("");
     await question.ask();
   },
   leave: async () => {
@@ -118,8 +119,22 @@ const actions = {
   },
 };
 
+// These decide nothing and ask nobody, so they need not wait for what does.
+const AT_ONCE = new Set([
+  "filter", "back", "pane-list", "pane-images", "pane-side", "mark", "unmark", "all", "unselect", "look", "facts", "order",
+  "larger", "smaller", "search", "help", "dismiss", "escape",
+]);
+
 function run(name) {
-  return work.queued(actions[name]);
+  if (!AT_ONCE.has(name)) return work.queued(actions[name]);
+  actions[name]();
+  return work.keepFocus();
+}
+
+/** As `run`; what is typed while a dialog is on its way is meant for the dialog. */
+function runByKey(name) {
+  if (AT_ONCE.has(name)) run(name);
+  else work.queued(() => ($("dialog[open]") ? undefined : actions[name]()));
 }
 
 const isCluster = () => store.clusters.has(work.chosen);
@@ -183,6 +198,10 @@ function pressed(name, isOn) {
 }
 
 function tellSelection() {
+  if ($("#selection").hidden && images.selected.size) {
+    // The bar takes room from the images; the one at work stays in sight.
+    requestAnimationFrame(() => images.virtual.activate(images.virtual.active));
+  }
   $("#selection").hidden = !images.selected.size;
   $("#selection strong").textContent = `${images.selected.size} selected`;
 }
@@ -201,12 +220,12 @@ document.addEventListener("keydown", (event) => {
     const name = isButton ? undefined : actionOf(event, QUESTION_KEYS);
     if (name) {
       event.preventDefault();
-      run(name);
+      runByKey(name);
     }
     return;
   }
   const name = actionOf(event, KEYS);
-  if (name) run(name);
+  if (name) runByKey(name);
   else if (/^[1-9]$/.test(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) {
     const near = side.near[event.key - 1];
     if (near) work.queued(() => compare.open(work.chosen, near[0]));

@@ -7,13 +7,17 @@ import { Virtual } from "./review_virtual.js";
 
 const HEIGHT = 76;
 
+const sign = (name, letter, words) => make(
+  "span", { class: `state ${name}`, title: words }, letter, make("span", { class: "visually-hidden" }, ` ${words}`),
+);
+
 /** A cluster as one line: faces, name, size and doubt, and what else is to be told of it. */
 export function drawCluster(element, cluster, { isMarked = false, similarity = null } = {}) {
   const states = [];
   if (isMarked) states.push(make("span", { class: "state marked" }, "marked"));
-  if (cluster.confirmed) states.push(make("span", { class: "state confirmed", title: "confirmed" }, "✓", make("span", { class: "visually-hidden" }, " confirmed")));
+  if (cluster.confirmed) states.push(sign("confirmed", "✓", "confirmed"));
   if (similarity != null) states.push(make("span", { class: "state", title: "similarity" }, similarity.toFixed(2)));
-  else if (cluster.changed && !cluster.confirmed) states.push(make("span", { class: "state changed", title: "changed in this review" }, "changed"));
+  else if (cluster.changed && !cluster.confirmed) states.push(sign("changed", "✎", "changed in this review"));
   const doubt = make("span", { class: "doubt" }, make("span"));
   doubt.firstChild.style.width = percent(cluster.doubt).replace(" ", "");
   const words = many(cluster.size, "image") + (similarity == null ? ` · doubt ${percent(cluster.doubt)}` : "");

@@ -11,8 +11,16 @@ export class Question {
     this.pane = $(".pane.question");
   }
 
+  /** The first question of a large run takes a while: each cluster is looked at once. */
   async ask() {
-    this.show((await get("/api/question")).question);
+    const waiting = setTimeout(() => {
+      $("#question-title").textContent = "Looking for the question that helps most ...";
+    }, 300);
+    try {
+      this.show((await get("/api/question")).question);
+    } finally {
+      clearTimeout(waiting);
+    }
   }
 
   async skip() {

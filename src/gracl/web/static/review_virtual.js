@@ -103,8 +103,11 @@ export class Virtual {
     this.active = Math.max(0, Math.min(index, this.count - 1));
     const top = Math.floor(this.active / this.columns) * this.height;
     const { scrollTop, clientHeight } = this.box;
-    if (top < scrollTop) this.box.scrollTop = top;
-    else if (top + this.height > scrollTop + clientHeight) this.box.scrollTop = top + this.height - clientHeight;
+    const beyond = this.width ? 0 : this.height; // of a list one sees what comes next
+    if (top - beyond < scrollTop) this.box.scrollTop = top - beyond;
+    else if (top + this.height + beyond > scrollTop + clientHeight) {
+      this.box.scrollTop = top + this.height + beyond - clientHeight;
+    }
     this.render();
     if (!quiet) this.onActive(this.active);
   }
