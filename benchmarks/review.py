@@ -2,15 +2,16 @@
 
     python benchmarks/review.py --images 30000 --clusters 5000
 
-Features are drawn around one direction for each cluster, and images are small and of one colour: neither
-is looked at, they are there to be counted, sent and shown. The server is a real one on this machine; the
-page is Chromium's, where Playwright and Chromium are there.
+Features are drawn around one direction for each cluster, and images are small and of one colour: they
+are there to be counted, sent and shown. The server is a real one on this machine; the page is measured in
+Chromium, where it and Playwright are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -22,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import measuring
 import numpy as np
 import torch
 import torch.nn.functional as F
 import uvicorn
 from PIL import Image
 
+import measuring
 from gracl.data.records import Dataset, Record, Records
 from gracl.data.store import ImageStore
 from gracl.data.thumbnails import Thumbnails
@@ -74,6 +75,7 @@ def main() -> None:
             "threads": given.threads,
             "rounds": given.rounds,
             "seed": 0,
+            "load_average": [round(value, 1) for value in os.getloadavg()],
             "open_seconds": round(opened, 2),
             "server_ms": server,
             "page_ms": page,
@@ -116,7 +118,9 @@ def draw_study(folder: Path, n: int, n_clusters: int) -> Study:
 def served(app: Any) -> Iterator[str]:
     """The application on a free port, in a thread."""
     with listen(0) as place:
-        server = uvicorn.Server(uvicorn.Config(guarded(app, TOKEN), log_level="error", access_log=False))
+        server = uvicorn.Server(
+            uvicorn.Config(guarded(app, TOKEN), log_level="error", access_log=False)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
         thread.start()
         while not server.started:
@@ -142,6 +146,9 @@ def server_times(address: str, rounds: int) -> dict[str, Any]:
             answer = client.post(f"/api/{kind}", json={**state, **body}).raise_for_status().json()
             state["version"] = answer["version"]
 
+        def move(where: tuple[int, int]) -> None:
+            decide("move", rows=[where[0]], number=where[1])
+
         def first(number: int) -> int:
             row: int = client.get(f"/api/clusters/{number}").json()["rows"][0]
             return row
@@ -163,7 +170,7 @@ def server_times(address: str, rounds: int) -> dict[str, Any]:
             "confirm": lambda: decide("confirm", number=next(looked)),
             "merge": lambda: decide("merge", numbers=[next(merged), next(merged)]),
             "eject": lambda: decide("eject", rows=[next(rows)]),
-            "move": lambda: (lambda row, to: decide("move", rows=[row], number=to))(*next(gone)),
+            "move": lambda: move(next(gone)),
             "undo": lambda: decide("undo"),
             "redo": lambda: decide("redo"),
             "a question, the first": lambda: client.get("/api/question"),
@@ -223,7 +230,9 @@ WATCH = """() => {
   if (window.watched) return;
   window.watched = true;
   window.addEventListener('keydown', () => { window.pressed = performance.now(); }, true);
-  const note = () => requestAnimationFrame(() => { window.changed ??= performance.now() - window.pressed; });
+  const note = () => requestAnimationFrame(() => {
+    window.changed ??= performance.now() - window.pressed;
+  });
   new MutationObserver(note).observe(document.querySelector('#images-title'), { childList: true });
 }"""
 """Notes the time from a key to the frame in which the shown cluster is another, or the same anew."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, Path, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
@@ -89,7 +89,11 @@ def review_application(desk: Desk, *, title: str, by: str = "") -> FastAPI:
         title: the run, as the page calls it.
         by: who decides.
     """
-    app = new_application("gracl review", lifespan=_preparing(desk))
+
+    async def notice() -> None:
+        desk.notice()
+
+    app = new_application("gracl review", lifespan=_preparing(desk), dependencies=[Depends(notice)])
     _add_page(app, desk, title, by)
     _add_pictures(app, desk)
     _add_looking(app, desk)
@@ -173,8 +177,8 @@ def _add_looking(app: FastAPI, desk: Desk) -> None:
             broken = "it is no picture, or it is broken"
             words = str(error) if isinstance(error, ValueError) else broken
             raise DataError(
-                f"{image.filename or 'what was sent'} cannot be searched for: {words}. Give a JPEG, PNG, "
-                "WebP or another picture that Pillow reads"
+                f"{image.filename or 'what was sent'} cannot be searched for: {words}. Give a JPEG, "
+                "PNG, WebP or another picture that Pillow reads"
             ) from error
         return _json(desk.similar_to_picture(picture, k))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ SHOWN = 3
 """Images of each cluster in the list."""
 BESIDE = 6
 """Further images of either side of a question."""
+QUIET = 0.6
+"""Seconds without a request after which pictures are prepared."""
 Answer = dict[str, Any]
 """What becomes JSON."""
 
@@ -59,6 +62,7 @@ class Desk:
         self._begun = secrets.token_hex(4)
         self._asked: dict[tuple[int, int], Question] = {}
         self._confirmed = self._confirmed_clusters()
+        self._noticed = -QUIET
 
     @property
     def version(self) -> str:
@@ -209,13 +213,19 @@ class Desk:
 
     # -- pictures ---------------------------------------------------------------------------------
 
-    def prepare_thumbnails(self, stop: threading.Event, *, at_once: int = 64) -> None:
-        """Makes the small pictures that are missing, those of the most doubtful clusters first."""
+    def notice(self) -> None:
+        """Somebody is at work: what can wait does."""
+        self._noticed = time.monotonic()
+
+    def prepare_thumbnails(self, stop: threading.Event, *, at_once: int = 32) -> None:
+        """Makes the small pictures that are missing, in quiet moments, the most doubtful ones first."""
         with self._lock:
             clusters = sorted(self.review.clusters(), key=lambda cluster: -cluster.doubt)
             rows = [int(row) for cluster in clusters for row in cluster.rows]
             rows += [int(row) for row in self.review.outliers()]
         for start in range(0, len(rows), at_once):
+            while time.monotonic() - self._noticed < QUIET and not stop.wait(QUIET / 4):
+                pass
             if stop.is_set():
                 return
             self.thumbnails.prepare(rows[start : start + at_once])

@@ -121,8 +121,8 @@ const actions = {
 
 // These decide nothing and ask nobody, so they need not wait for what does.
 const AT_ONCE = new Set([
-  "filter", "back", "pane-list", "pane-images", "pane-side", "mark", "unmark", "all", "unselect", "look", "facts", "order",
-  "larger", "smaller", "search", "help", "dismiss", "escape",
+  "filter", "back", "pane-list", "pane-images", "pane-side", "unselect", "facts", "order", "larger", "smaller", "search",
+  "help", "dismiss", "escape",
 ]);
 
 function run(name) {
