@@ -3,8 +3,8 @@
     python benchmarks/review.py --images 30000 --clusters 5000
 
 Features are drawn around one direction for each cluster, and images are small and of one colour: they
-are there to be counted, sent and shown. The server is a real one on this machine; the page is measured in
-Chromium, where it and Playwright are there.
+are there to be counted, sent and shown. The server is a real one on this machine; the page is looked at
+in Chromium, where that and Playwright are there.
 """
 
 from __future__ import annotations

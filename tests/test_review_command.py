@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from gracl.cli import main
 from gracl.commands.review import _user
 from gracl.review.review import Review
 from gracl.study import open_study
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -86,3 +90,21 @@ def test_a_machine_without_a_user_has_someone(monkeypatch):
 
     monkeypatch.setattr("getpass.getuser", nobody)
     assert _user() == "someone"
+
+
+def test_each_key_of_the_page_is_in_its_help_and_in_the_docs():
+    source = (ROOT / "src/gracl/web/static/review_keys.js").read_text()
+    table = source.partition("export const KEYS = {")[2].partition("};")[0]
+    keys = set(re.findall(r'(?:^|[{,]) *"?([^" ,:]+?)"?: "', table, flags=re.MULTILINE))
+    assert len(keys) > 20
+    spoken = {"Escape": "Esc", "=": "+", "ctrl+z": "Z", "ctrl+Z": "Z", "ctrl+y": "Y", "ctrl+a": "A"}
+    docs = (ROOT / "docs/review.md").read_text().partition("## Keys")[2].partition("\n## ")[0]
+    told = re.findall(r"`([^`]+)`", docs)
+    helped = re.findall(r'"([^"]+)"', source.partition("const HELP = [")[2])
+    assert {spoken.get(key, key) for key in keys} - set(told) == set()
+    assert {spoken.get(key, key) for key in keys} - {*helped, "Z", "Y", "-", "z"} == set()
+
+
+@pytest.mark.parametrize("name", ["review.png", "review_narrow.png"])
+def test_the_pictures_of_the_docs_are_small(name):
+    assert 20_000 < (ROOT / "docs" / name).stat().st_size < 400_000

@@ -65,7 +65,7 @@ def listen(port: int) -> socket.socket:
             f"port {port} of {ADDRESS} cannot be listened on: {error.strerror or error}. Give another "
             "--port, or 0 for a free one"
         ) from error
-    # Connections have it from here. Else the second packet of each answer would wait 40 ms for the first.
+    # Connections take it over. Else the second packet of an answer would wait 40 ms for the first.
     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return place
 
