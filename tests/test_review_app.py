@@ -11,6 +11,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from conftest import random_image
+from gracl.embedding import embed
 from gracl.review.review import Review
 from gracl.study import open_study
 from gracl.web.review_app import review_application
@@ -145,11 +146,32 @@ def test_a_picture_is_searched_by_the_runs_model(client, desk):
     assert len(answer.json()["rows"]) == len(answer.json()["similarities"]) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 broken off"])
-def test_what_is_no_picture_is_refused_by_its_name(client, content):
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b"", 415, "empty"),
+        (b"no picture", 415, "JPEG, PNG"),
+        (b"\xff\xd8\xff\xe0 broken", 422, "damaged"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_its_name(client, content, status, words):
     answer = client.post("/api/search", files={"image": ("note.jpg", content)})
-    assert answer.status_code == 422
-    assert "note.jpg cannot be searched for" in answer.json()["error"]
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith("note.jpg cannot be searched for")
+    assert words in answer.json()["error"]
+
+
+def test_what_is_no_form_and_what_is_nowhere_are_answered_in_words(client):
+    answer = client.post("/api/search", content=b"picture")
+    assert (answer.status_code, "multipart" in answer.json()["error"]) == (415, True)
+    assert client.get("/api/nowhere").json() == {"error": "Not Found"}
+
+
+def test_the_model_sees_an_upload_as_it_saw_the_file(client, desk):
+    path = desk.study.records[4].path
+    expected = desk.study.features @ embed(desk.study.run.model, path).features[0]
+    found = client.post("/api/search?k=5", files={"image": (path.name, path.read_bytes())}).json()
+    assert found["similarities"] == pytest.approx(expected.topk(5).values.tolist(), abs=2e-3)
 
 
 def test_a_picture_that_is_too_large_is_refused(client):

@@ -27,6 +27,7 @@ from gracl.commands.export import Export, export
 from gracl.commands.profile import Profile, profile
 from gracl.commands.report import Report, report
 from gracl.commands.review import Review, review
+from gracl.commands.serve import Serve, serve
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
 from gracl.errors import ConfigError, GraclError, did_you_mean
@@ -43,6 +44,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Calibrate: calibrate,
     Embed: embed,
     Export: export,
+    Serve: serve,
     Profile: profile,
     Report: report,
     Review: review,
@@ -115,6 +117,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
+        Annotated[Serve, tyro.conf.subcommand("serve")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Report, tyro.conf.subcommand("report")],
         Annotated[Review, tyro.conf.subcommand("review")],

@@ -75,16 +75,20 @@ class Guard:
             return
         headers = Headers(scope=scope)
         send = _with_headers(send)
+        body = _Body(receive, self.max_body, self.patience)
+        # Who asks before sending has sent nothing yet, and would begin if the body were read.
+        body.is_whole = "100-continue" in headers.get("expect", "")
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await self._refuse(refusal, scope, receive, send)
+            await refusal(scope, receive, body.answering(send))
             return
-        body = _Body(receive, self.max_body, self.patience)
+        body.is_whole = False
         with contextlib.suppress(_BodyError):
             await self.app(scope, body, body.answering(send))
         # Whatever the application made of a body that broke off, the answer says why it did.
         if body.refused is not None and not body.answered:
-            await self._refuse(_error(*body.refused, headers), scope, receive, send)
+            await body.drain()
+            await _error(*body.refused, headers)(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         """The answer to a request that is not let in."""
@@ -124,21 +128,6 @@ class Guard:
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
-    async def _refuse(self, answer: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        if "100-continue" not in Headers(scope=scope).get("expect", ""):  # that one waits for a word
-            await drain(receive, 4 * self.max_body)
-        await answer(scope, receive, send)
-
-
-async def drain(receive: Receive, limit: int) -> None:
-    """Reads what is left of a body and throws it away, up to a limit in bytes, for `LINGER` seconds."""
-    with anyio.move_on_after(LINGER):
-        while limit > 0:
-            message = await receive()
-            limit -= len(message.get("body", b""))
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                return
-
 
 class _BodyError(Exception):
     pass
@@ -174,11 +163,23 @@ class _Body:
         """Passes the application's answer on, unless its request broke off before."""
 
         async def noted(message: Message) -> None:
-            if self.refused is None or self.answered:
-                self.answered = True
-                await send(message)
+            if self.refused is not None and not self.answered:
+                return
+            if not self.answered and message.get("status", 200) >= 400:
+                await self.drain()
+            self.answered = True
+            await send(message)
 
         return noted
+
+    async def drain(self) -> None:
+        """Reads what is left and throws it away, up to four bodies, for `LINGER` seconds."""
+        left = 4 * self.limit
+        with anyio.move_on_after(LINGER):
+            while left > 0 and not self.is_whole:
+                message = await self.receive()
+                left -= len(message.get("body", b""))
+                self.is_whole = not message.get("more_body", False)
 
 
 def _too_large(limit: int) -> tuple[int, str]:

@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, FastAPI, Path, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from gracl.data.store import crop, upright
 from gracl.errors import DataError, GraclError, ReviewError
 from gracl.web.review_desk import Answer, Desk, StaleError
 from gracl.web.serving import new_application, templates
+from gracl.web.uploads import BadPicture, Turnstile, UploadRoute, read_picture
 
 if TYPE_CHECKING:
     from gracl.review.ledger import Decision
@@ -27,6 +29,8 @@ LARGE = 1600
 """Pixels a side at most of the picture that is looked at closely."""
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """For pictures: their address names the run's images, and those never change."""
+AT_ONCE = 4
+"""Searches by a picture; more are answered 503."""
 NAME = 120
 """Letters of a cluster's name at most."""
 
@@ -97,6 +101,7 @@ def review_application(desk: Desk, *, title: str, by: str = "") -> FastAPI:
     _add_page(app, desk, title, by)
     _add_pictures(app, desk)
     _add_looking(app, desk)
+    _add_search(app, desk)
     _add_deciding(app, desk)
     _add_errors(app)
     return app
@@ -169,18 +174,23 @@ def _add_looking(app: FastAPI, desk: Desk) -> None:
     def similar(row: Row, k: Count = 60) -> Response:
         return _json(desk.similar(row, k))
 
-    @app.post("/api/search")
+
+def _add_search(app: FastAPI, desk: Desk) -> None:
+    """Pictures that are sent stay in memory, a few at a time."""
+    uploads = APIRouter(route_class=UploadRoute)
+    app.state.turnstile = Turnstile(AT_ONCE)
+
+    @uploads.post("/api/search")
     def search(image: UploadFile, k: Count = 60) -> Response:
         try:
-            picture = upright(io.BytesIO(image.file.read()))  # type: ignore[arg-type]
-        except Exception as error:  # for broken files, Pillow's readers raise what they like
-            broken = "it is no picture, or it is broken"
-            words = str(error) if isinstance(error, ValueError) else broken
-            raise DataError(
-                f"{image.filename or 'what was sent'} cannot be searched for: {words}. Give a JPEG, "
-                "PNG, WebP or another picture that Pillow reads"
-            ) from error
-        return _json(desk.similar_to_picture(picture, k))
+            picture = read_picture(image.file.read(), desk.study.images.size)
+        except BadPicture as error:
+            what = image.filename or "what was sent"
+            words = f"{what} cannot be searched for: {error.words}"
+            return JSONResponse({"error": words}, status_code=error.status)
+        return _json(desk.similar_to_picture(picture.pixels.transpose(1, 2, 0), k))
+
+    app.include_router(uploads)
 
 
 def _add_deciding(app: FastAPI, desk: Desk) -> None:
@@ -240,6 +250,10 @@ def _add_errors(app: FastAPI) -> None:
         status = {StaleError: 412, ReviewError: 409}.get(type(error), 422)
         may_overrule = "overrule" in str(error)  # a contradiction says how it is resolved
         return JSONResponse({"error": str(error), "overrule": may_overrule}, status_code=status)
+
+    @app.exception_handler(HTTPException)
+    def impossible(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

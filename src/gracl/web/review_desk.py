@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 
 from gracl.clustering import OUTLIER
 from gracl.data.thumbnails import Thumbnails
@@ -118,8 +118,8 @@ class Desk:
             similarities = [_rounded(s) for _, s in found]
             return {"version": self.version, **self.about(rows), "similarities": similarities}
 
-    def similar_to_picture(self, picture: Image.Image, k: int) -> Answer:
-        """The images most similar to a picture that may be none of them."""
+    def similar_to_picture(self, picture: NDArray[np.uint8], k: int) -> Answer:
+        """The images most similar to a picture (H, W, 3) that may be none of them."""
         return self.similar(embed(self._model, picture).features[0], k)
 
     def about(self, rows: Sequence[int]) -> Answer:
