@@ -26,6 +26,7 @@ from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
 from gracl.commands.profile import Profile, profile
 from gracl.commands.report import Report, report
+from gracl.commands.review import Review, review
 from gracl.commands.serve import Serve, serve
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
@@ -46,6 +47,7 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Serve: serve,
     Profile: profile,
     Report: report,
+    Review: review,
     **data.ACTIONS,
     **gallery.ACTIONS,
     **hub.ACTIONS,
@@ -118,6 +120,7 @@ def _parse(words: list[str]) -> Any:
         Annotated[Serve, tyro.conf.subcommand("serve")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Report, tyro.conf.subcommand("report")],
+        Annotated[Review, tyro.conf.subcommand("review")],
         Annotated[data.Data, tyro.conf.subcommand("data")],
         Annotated[hub.Hub, tyro.conf.subcommand("hub")],
     ]
