@@ -50,10 +50,12 @@ def test_the_make_commands_exist_and_the_gate_runs_both():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_commands_run(photos, capsys):
+def test_the_commands_run(photos, capsys, monkeypatch):
+    served = []
+    monkeypatch.setattr("gracl.web.serving.serve", lambda app, **_: served.append(app.title))
     shown = [shlex.split(c) for c in commands() if c.startswith("gracl ")]
-    verbs = ["data", "train", "cluster", "evaluate", "gallery", "calibrate", "gallery"]
-    verbs += ["embed", "export"]
+    verbs = ["data", "train", "cluster", "evaluate", "report", "review", "train"]
+    verbs += ["gallery", "calibrate", "gallery", "serve", "embed", "export"]
     verbs += ["compare", "ablate", "train", "profile"]
     assert [words[1] for words in shown] == verbs
     scored = ""
@@ -69,6 +71,8 @@ def test_the_commands_run(photos, capsys):
     assert "mAP" in scored
     assert "[protocol cross-camera@1, " in scored
     assert Path("runs/photos/model.safetensors").is_file()
+    assert Path("runs/photos-2/model.safetensors").is_file()
+    assert len(served) == 2
 
 
 @pytest.mark.filterwarnings("ignore")
