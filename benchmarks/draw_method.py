@@ -2,8 +2,9 @@
 
     python benchmarks/draw_method.py
 
-Proxies, contrasts and moves are those that `gracl.methods.gracl` computes, on points that lie on a cap of
-the unit sphere and are seen from above: near the pole a cosine falls as the distance on the paper grows.
+Proxies, contrasts and moves are those that `gracl.methods.gracl` computes, on points that lie on a cap
+of the unit sphere and are seen from above: near the pole a cosine falls as the distance on the paper
+grows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from gracl.methods.protocol import Batch
 from gracl.neighbors import mean_of_nearest_foreign
 
 mpl.use("Agg")
-mpl.rcParams["svg.hashsalt"] = "gracl"  # the same file each time
 import matplotlib.pyplot as plt
 
 OUT = Path(__file__).parents[1] / "docs"
@@ -43,7 +43,7 @@ class Scene:
 
 def scene(*, update: Update = "none", momentum: float = 0.1) -> Scene:
     """The points of all pictures, and a method with its rows at the start of the epoch."""
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(16)
     middles = np.array([[-0.26, -0.10], [0.24, -0.16], [0.04, 0.27]])
     spread = np.array([[0.095, 0.06], [0.06, 0.075], [0.085, 0.05]])
     points = [m + s * random.standard_normal((11, 2)) for m, s in zip(middles, spread, strict=True)]
@@ -60,6 +60,7 @@ def scene(*, update: Update = "none", momentum: float = 0.1) -> Scene:
 
 def main() -> None:
     plt.rcParams.update({"font.size": 10, "font.family": "DejaVu Sans"})
+    plt.rcParams["svg.hashsalt"] = "gracl"  # the same file each time
     for name, draw in PICTURES.items():
         figure = draw()
         figure.savefig(OUT / name, metadata={"Date": None}, facecolor="white")
@@ -89,21 +90,15 @@ def draw_epoch() -> Any:
         _box(axes, 0.35, y, 3.7, 0.62, name, said, COLOURS[0] if place < 5 else COLOURS[1])
         if place:
             _arrow(axes, (2.2, y + 1.0 - 0.31), (2.2, y + 0.33))
-    _box(axes, 0.35, -1.0, 3.7, 1.0, "steps", "batches of clusters: each image is pulled\nto its own "
-         "proxies, away from all others;\nthe network learns", COLOURS[2])
-    _arrow(axes, (2.2, 0.19), (2.2, -0.48))
-    axes.annotate(
-        "",
-        xy=(4.08, 5.5),
-        xytext=(4.08, -1.0),
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": INK,
-            "connectionstyle": "bar,angle=180,fraction=-0.09",
-            "lw": 1.4,
-        },
+    said = (
+        "batches of clusters: each image is pulled\nto its own proxies, away from all others;\n"
+        "the network learns"
     )
-    axes.text(4.92, 2.3, "the next epoch, with better features", rotation=90, va="center", color=INK)
+    _box(axes, 0.35, -1.0, 3.7, 1.0, "steps", said, COLOURS[2])
+    _arrow(axes, (2.2, 0.19), (2.2, -0.48))
+    axes.plot([4.05, 4.5, 4.5], [-1.0, -1.0, 5.5], color=INK, lw=1.4)
+    _arrow(axes, (4.5, 5.5), (4.07, 5.5))
+    axes.text(4.75, 2.3, "the next epoch, with better features", rotation=90, va="center", color=INK)
     axes.text(0.35, 6.98, "One epoch", weight="bold", fontsize=12, color=INK)
     return figure
 
@@ -219,9 +214,19 @@ def draw_pull(axes: Any) -> None:
     for cluster, (row, part) in enumerate(zip(bank, share.tolist(), strict=True)):
         axes.plot(row[0], row[1], MARKS["inter"], mfc="none", mec=COLOURS[cluster], ms=15, mew=2)
         width = 0.8 + 5 * part
-        _line(axes, image, row, "-" if cluster == own else "--", color=COLOURS[cluster], lw=width, alpha=0.9)
+        _line(
+            axes,
+            image,
+            row,
+            "-" if cluster == own else "--",
+            color=COLOURS[cluster],
+            lw=width,
+            alpha=0.9,
+        )
         beside = (image[:2] + row[:2]) / 2
-        axes.annotate(f"{part:.0%}", beside.tolist(), textcoords="offset points", xytext=(6, 6), fontsize=9)
+        axes.annotate(
+            f"{part:.0%}", beside.tolist(), textcoords="offset points", xytext=(6, 6), fontsize=9
+        )
     axes.plot(image[0], image[1], "*", color=INK, ms=15)
     axes.set_title("A step: one image and the inter bank", loc="left", weight="bold", fontsize=12)
     axes.set_xlabel(
@@ -254,14 +259,24 @@ def draw_moves(axes: Any) -> None:
         way = moves(found, "intra", steps=12)
         colour = (COLOURS[1], COLOURS[2], INK)[place]
         mark = "D" if rule == "none" else "o"
-        axes.plot(way[:, 0], way[:, 1], style or "none", color=colour, lw=1.6, marker=mark, ms=4 if style else 9)
+        axes.plot(
+            way[:, 0],
+            way[:, 1],
+            style or "none",
+            color=colour,
+            lw=1.6,
+            marker=mark,
+            ms=4 if style else 9,
+        )
         handles.append(
             mpl.lines.Line2D([], [], color=colour, ls=style or "none", marker=mark, ms=5, label=said)
         )
     own = found.features[found.labels == 0]
     axes.set_xlim(float(own[:, 0].min()) - 0.06, float(own[:, 0].max()) + 0.06)
     axes.set_ylim(float(own[:, 1].min()) - 0.06, float(own[:, 1].max()) + 0.06)
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=9)
+    axes.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), frameon=False, fontsize=9
+    )
     axes.set_title("Twelve steps: where one intra row goes", loc="left", weight="bold", fontsize=12)
 
 

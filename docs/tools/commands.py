@@ -49,9 +49,13 @@ def commands() -> str:
 def _leaves(module: str, tree: ast.AST) -> Iterator[tuple[list[str], ast.ClassDef]]:
     """Each command's words and class; groups such as `gracl data` are gone through."""
     for node in ast.walk(tree):
-        found = re.fullmatch(
-            r"Annotated\[([\w.]+), tyro\.conf\.subcommand\('([\w-]+)'.*\)\]", ast.unparse(node)
-        ) if isinstance(node, ast.Subscript) else None
+        found = (
+            re.fullmatch(
+                r"Annotated\[([\w.]+), tyro\.conf\.subcommand\('([\w-]+)'.*\)\]", ast.unparse(node)
+            )
+            if isinstance(node, ast.Subscript)
+            else None
+        )
         if found is None:
             continue
         kind = _class(found[1].split(".")[-1], _module_of(found[1], module))
@@ -69,7 +73,9 @@ def _module_of(name: str, module: str) -> str:
 
 def _modules() -> list[str]:
     folder = sources.SOURCE / "gracl" / "commands"
-    return [f"gracl.commands.{file.stem}" for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+    return [
+        f"gracl.commands.{file.stem}" for file in sorted(folder.glob("*.py")) if file.stem != "__init__"
+    ]
 
 
 def _class(name: str, first: str) -> ast.ClassDef:
@@ -149,7 +155,11 @@ def settings() -> str:
     for kind, section in SECTIONS.items():
         node = sources.definition("gracl.config", kind)
         assert isinstance(node, ast.ClassDef)
-        parts += [f"## {section}", sources.markdown(ast.get_docstring(node) or ""), _table(section, node)]
+        parts += [
+            f"## {section}",
+            sources.markdown(ast.get_docstring(node) or ""),
+            _table(section, node),
+        ]
     for node in sources.tree("gracl.method_settings").body:
         if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
             name = "of all methods" if node.name == "MethodConfig" else f"of {_name(node)}"
@@ -175,7 +185,9 @@ def _table(section: str, node: ast.ClassDef) -> str:
         shown = default.strip("'") if default not in ("''", '""') else default
         kind = kind.removeprefix("Literal[").removesuffix("]") if kind.startswith("Literal") else kind
         said = sources.escaped(text)
-        rows.append(f"| `{section}.{name}` | `{shown}` | {said}<br><small>{sources.escaped(kind)}</small> |")
+        rows.append(
+            f"| `{section}.{name}` | `{shown}` | {said}<br><small>{sources.escaped(kind)}</small> |"
+        )
     if not rows:
         return ""
     return "| setting | default | |\n| --- | --- | --- |\n" + "\n".join(rows)

@@ -35,7 +35,9 @@ _origins: dict[str, str] = {}
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that are made, and what is linked to outside docs/."""
     _origins.clear()
-    _origins.update({file.src_uri: f"docs/{file.src_uri}" for file in files if file.is_documentation_page()})
+    _origins.update(
+        {file.src_uri: f"docs/{file.src_uri}" for file in files if file.is_documentation_page()}
+    )
     made = {target: (ROOT / source).read_text("utf-8") for source, target in PAGES.items()}
     _origins.update({target: source for source, target in PAGES.items()})
     made |= {**reference.pages(), **commands.pages()}
@@ -84,7 +86,12 @@ def _outside(text: str, page: str) -> Iterator[str]:
     for part in FENCE.split(text):
         for found in () if part.startswith("```") else LINK.finditer(part):
             target = _resolve(found[2], page)
-            if target and not target.startswith("docs/") and target not in PAGES and (ROOT / target).is_file():
+            if (
+                target
+                and not target.startswith("docs/")
+                and target not in PAGES
+                and (ROOT / target).is_file()
+            ):
                 yield target
 
 
@@ -110,7 +117,8 @@ def _copied(config: Any, path: str) -> File:
         return _made(config, _in_site(path), file.read_bytes(), InclusionLevel.INCLUDED)
     text = file.read_text(encoding="utf-8").rstrip()
     page = (
-        f"---\nsearch: {{exclude: true}}\nhide: [toc]\n---\n# {file.name}\n\n`{path}` of the repository.\n\n"
+        f"---\nsearch: {{exclude: true}}\nhide: [toc]\n---\n# {file.name}\n\n"
+        f"`{path}` of the repository.\n\n"
         f"`````{SHOWN[file.suffix]}\n{text}\n`````\n"
     )
     return _made(config, _in_site(path), page, InclusionLevel.NOT_IN_NAV)

@@ -6,25 +6,25 @@ import ast
 
 import sources
 
-GROUPS: dict[str, tuple[str, list[str]]] = {
+GROUPS: dict[str, tuple[str, str]] = {
     "data": (
         "Data: what is read, checked and divided",
         (
             "load_dataset from_dataframe from_huggingface read_coco read_megadetector check_dataset "
             "convert_dataset split_by_identity split_by_date split_by_burst draw_queries write_split "
             "draw_people Record Records Dataset Box open_store ImageStore ClusterSampler"
-        ).split(),
+        ),
     ),
     "training": (
         "Training: settings, runs and the loop",
-        "Config train fit Epoch Run build_model Embedder GRACL continue_training load_model".split(),
+        "Config train fit Epoch Run build_model Embedder GRACL continue_training load_model",
     ),
     "clusters": (
         "Clusters: distances, labels, links, review",
         (
-            "extract jaccard_distance cluster OUTLIER sweep_eps Links read_links read_pairs compare_labels "
-            "open_study Study Review"
-        ).split(),
+            "extract jaccard_distance cluster OUTLIER sweep_eps Links read_links read_pairs "
+            "compare_labels open_study Study Review"
+        ),
     ),
     "scores": (
         "Scores: evaluation, comparison, reports",
@@ -32,34 +32,35 @@ GROUPS: dict[str, tuple[str, list[str]]] = {
             "evaluate evaluate_open_set k_reciprocal expand_queries compare Comparison Contender "
             "contenders_of grid paired_difference read_comparison draw_curves score_identification "
             "write_report"
-        ).split(),
+        ),
     ),
     "use": (
         "Use: features, galleries, thresholds, export",
         (
             "embed embed_batches crops Features write_features read_features join_features "
             "require_same_model fingerprint Gallery Where calibrate Calibration write_calibration "
-            "read_calibration export_onnx export_program export_weights save_pretrained from_pretrained "
-            "push_to_hub"
-        ).split(),
+            "read_calibration export_onnx export_program export_weights save_pretrained "
+            "from_pretrained push_to_hub"
+        ),
     ),
     "tracks": (
         "Tracks: tracklets of several cameras",
         (
             "read_tracks write_tracks Tracks Detection index_frames embed_tracks gather_tracklets "
             "TrackletFeatures associate Association"
-        ).split(),
+        ),
     ),
-    "errors": ("Errors", ["GraclError"]),
+    "errors": ("Errors", "GraclError"),
 }
 """Pages by their file's name: a title, and the public names in the order in which they are met."""
 
 
 def groups() -> dict[str, tuple[str, list[str]]]:
     """`GROUPS`, and public names that are in none of them."""
-    grouped = {name for _, names in GROUPS.values() for name in names}
+    named = {page: (title, names.split()) for page, (title, names) in GROUPS.items()}
+    grouped = {name for _, names in named.values() for name in names}
     left_over = [name for name in sources.homes() if name not in grouped]
-    return {**GROUPS, "more": ("More names", left_over)} if left_over else GROUPS
+    return {**named, "more": ("More names", left_over)} if left_over else named
 
 
 def pages() -> dict[str, str]:
