@@ -32,7 +32,8 @@ def main() -> None:
     known = set(names[: len(names) // 2])
     held = gracl.Records(tuple(r for r in dataset.gallery if r.identity in known))
     half = replace(dataset, gallery=held)
-    print(gracl.evaluate_open_set(model, half, threshold=chosen))
+    scores, _, _ = gracl.evaluate_open_set(model, half, threshold=chosen)
+    print(scores)
 
 
 if __name__ == "__main__":
