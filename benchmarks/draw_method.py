@@ -50,8 +50,13 @@ def scene(*, update: Update = "none", momentum: float = 0.1) -> Scene:
     flat = torch.from_numpy(np.concatenate(points)).float()
     features = torch.cat([flat, (1 - flat.square().sum(dim=1, keepdim=True)).sqrt()], dim=1)
     labels = torch.arange(3).repeat_interleave(11)
-    kept = {"inter_momentum": momentum, "intra_momentum": momentum, "centroid_momentum": momentum}
-    method = GRACL(relation="cosine", update=update, **kept)
+    method = GRACL(
+        relation="cosine",
+        update=update,
+        inter_momentum=momentum,
+        intra_momentum=momentum,
+        centroid_momentum=momentum,
+    )
     known = torch.ones(len(labels), dtype=torch.bool)
     inter = mean_of_nearest_foreign(features, labels, 1, counts_as_other=known)
     method.banks = method.remember(features, labels, inter, own_cosine(features, labels, "mean"))

@@ -28,14 +28,13 @@ def main() -> None:
     tracklets = gracl.gather_tracklets(seen, found.features)
     joined = gracl.associate(tracklets)
     print(f"{len(joined)} tracklets are {joined.n_identities} individuals; {joined.note}")
-    for camera, track, identity in zip(
-        tracklets.cameras, tracklets.tracks, joined.identities, strict=True
-    ):
+    keys = list(dict.fromkeys(own[:2] for own in seen))  # tracklets are in the order of first images
+    for (camera, track), identity in zip(keys, joined.identities, strict=True):
         print(f"  {camera}  {track}  ->  {identity}")
 
     if records.has("identity"):
         of = {(r.camera, r.sequence or ""): r.identity or "" for r in records}
-        names = [of[key] for key in dict.fromkeys(own[:2] for own in seen)]
+        names = [of[key] for key in keys]
         print(gracl.compare_labels(joined.identities, np.unique(names, return_inverse=True)[1]))
 
 

@@ -160,11 +160,11 @@ def settings() -> str:
             sources.markdown(ast.get_docstring(node) or ""),
             _table(section, node),
         ]
-    for node in sources.tree("gracl.method_settings").body:
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
-            name = "of all methods" if node.name == "MethodConfig" else f"of {_name(node)}"
-            said = sources.markdown(ast.get_docstring(node) or "")
-            parts += [f"## method, {name}", said, _table("method", node)]
+    for method in sources.tree("gracl.method_settings").body:
+        if isinstance(method, ast.ClassDef) and method.name.endswith("Config"):
+            name = "of all methods" if method.name == "MethodConfig" else f"of {_name(method)}"
+            said = sources.markdown(ast.get_docstring(method) or "")
+            parts += [f"## method, {name}", said, _table("method", method)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
