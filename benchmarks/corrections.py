@@ -40,13 +40,24 @@ def main() -> None:
     trials.add_flags(parser)
     parser.add_argument("--data", nargs="+", default=["drawn_hard", "cows"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[3, 4, 5])
+    parser.add_argument(
+        "--train-after",
+        nargs="+",
+        type=int,
+        default=list(COUNTS),
+        help="answers; a training takes minutes",
+    )
     arguments = parser.parse_args()
     places = trials.Places.of(arguments)
     done = trials.read(arguments.log)
     for data in arguments.data:
         for seed in arguments.seeds:
             if not any((line["data"], line["seed"]) == (data, seed) for line in done):
-                line = {"data": data, "seed": seed, **measure(data, seed, places)}
+                line = {
+                    "data": data,
+                    "seed": seed,
+                    **measure(data, seed, places, arguments.train_after),
+                }
                 with arguments.log.open("a") as log:
                     log.write(json.dumps(line) + "\n")
     lines = trials.read(arguments.log)
@@ -61,7 +72,7 @@ def main() -> None:
     )
 
 
-def measure(data: str, seed: int, places: trials.Places) -> dict[str, Any]:
+def measure(data: str, seed: int, places: trials.Places, train_after: list[int]) -> dict[str, Any]:
     """One run and what answers make of it, by way and number of answers."""
     import torch
 
@@ -86,7 +97,7 @@ def measure(data: str, seed: int, places: trials.Places) -> dict[str, Any]:
                         pass
                     ari = gracl.compare_labels(review_labels(review), study.pids).ari
                     found["ari"][way][count] = ari
-                    if way in TRAINED and (count or way == TRAINED[0]):
+                    if way in TRAINED and count in train_after and (count or way == TRAINED[0]):
                         out = Path(top) / f"{way}-{count}"
                         found["trained"].setdefault(way, {})[count] = trained(run, dataset, review, out)
                     print(data, seed, way, count, round(ari, 3), found["trained"].get(way), flush=True)
@@ -137,7 +148,7 @@ def table(lines: list[dict[str, Any]], data: str) -> dict[str, Any]:
     }
     continued: dict[str, Any] = {}
     for way in TRAINED:
-        counts = [n for n in COUNTS if n or way == TRAINED[0]]
+        counts = [n for n in COUNTS if all(str(n) in line["trained"][way] for line in own)]
         continued[way] = {
             str(n): {
                 k: spread([line["trained"][way][str(n)][k] for line in own]) for k in ("mAP", "ari")

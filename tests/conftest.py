@@ -3,6 +3,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from browser import browser, complaints, page  # noqa: F401 - fixtures
+
 settings.register_profile("gracl", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("gracl")
 

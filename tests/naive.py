@@ -7,7 +7,7 @@ what most tests feed to both.
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -385,13 +385,18 @@ def honour(labels, stored, must, cannot):
                 result.append(cluster)
             continue
         parts = [group for group in tied if group <= cluster]
-        for (i, j), _ in sorted(stored.items(), key=lambda item: (item[1], item[0])):
-            if i in cluster and j in cluster:
-                first = next(part for part in parts if i in part)
-                second = next(part for part in parts if j in part)
-                if first is not second and not hold(first | second, cannot):
-                    parts.remove(second)
-                    first |= second
+        while True:
+            near = [
+                (mean(stored.get((min(p), max(p)), 1.0) for p in product(a, b)), a, b)
+                for a, b in combinations(parts, 2)
+                if not hold(a | b, cannot)
+            ]
+            nearest = min(near, key=lambda item: item[0], default=(1.0, set(), set()))
+            if nearest[0] > 0.9:
+                break
+            parts.remove(nearest[1])
+            parts.remove(nearest[2])
+            parts.append(nearest[1] | nearest[2])
         result += [part for part in parts if len(part) > 1]
     return numbered(result, n)
 

@@ -15,7 +15,7 @@ ROOT = Path(gracl.__file__).parent
 
 LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("errors",),
-    ("forecast", "_threads", "distributed", "stopwatch", "precision"),
+    ("forecast", "lock", "_threads", "distributed", "stopwatch", "precision"),
     (
         "neighbors",
         "_search_pruned",
@@ -36,6 +36,7 @@ LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
         "openset",
         "error_rates",
         "linkage",
+        "linked_clusters",
         "presence",
         "doubt",
         "association",

@@ -602,3 +602,23 @@ def test_an_addition_is_whole_or_not_at_all(gallery, model, monkeypatch):
     monkeypatch.undo()
     gallery.add(random_image(0))
     assert len(gallery) == 1
+
+
+def test_entries_come_in_pages_and_are_counted():
+    model = build_embedder("test_resnet", size=(32, 16))
+    with Gallery.create(None, model, thumbnails=True) as gallery:
+        for n in range(5):
+            gallery.add(random_image(n), identity=f"i{n % 2}", camera="gate" if n else None)
+        first = gallery.entries(limit=2)
+        assert [entry.id for entry in first] == [1, 2]
+        where = Where(identities=["i0"])
+        assert [entry.id for entry in gallery.entries(where, after=2, limit=9)] == [3, 5]
+        assert gallery.entries(after=5) == []
+        assert gallery.count() == len(gallery) == 5
+        assert gallery.count(where) == 3
+        assert gallery.counts("camera") == {"gate": 4}
+        assert gallery.counts("site") == {}
+        assert gallery.thumbnail_jpeg(1).startswith(b"\xff\xd8")
+        assert gallery.thumbnail_jpeg(9) is None
+        with pytest.raises(ConfigError, match="did you mean 'camera'"):
+            gallery.counts("cameras")

@@ -410,3 +410,25 @@ def test_found_in_looks_at_every_file(tmp_path):
     (tmp_path / "c").write_bytes(b"hay")
     files = sorted(Path(tmp_path).iterdir())
     assert found_in(files, [b"needle", b"hay", b"pin"]) == [b"needle", b"hay"]
+
+
+def test_another_process_forgets_while_two_objects_of_one_process_have_it_open(tmp_path):
+    """Reading the file beside SQLite once let go of its locks: the log was deleted under the others."""
+    place, model = tmp_path / "a.gallery", build_embedder("test_resnet", size=(32, 16))
+    images = [random_image(n) for n in range(3)]
+    with Gallery.create(place, model) as made:
+        made.add(images[:2], identity="Bartholomew")
+        made.add(images[2], identity="Cassandra")
+        made.add(random_image(3), identity="Desdemona")
+    with Gallery.open(place, model) as one, Gallery.open(place, model) as other:
+        one.forget("Desdemona")
+        assert {hit.identity for hit in one.search(images[0])} == {"Bartholomew", "Cassandra"}
+        words = "import sys; from gracl.gallery.sqlite import SqliteStore; from pathlib import Path; "
+        words += "from gracl.gallery.entries import Where; store = SqliteStore(Path(sys.argv[1])); "
+        words += "store.forget(Where(identities=['Bartholomew'])); store.close()"
+        subprocess.run([sys.executable, "-c", words, place], check=True)
+        for opened in (one, other):
+            assert opened.identities() == {"Cassandra": 1}
+            assert [hit.identity for hit in opened.search(images[0])] == ["Cassandra"]
+        one.add(random_image(5), identity="Emil")
+        assert other.identities() == {"Cassandra": 1, "Emil": 1}

@@ -14,12 +14,12 @@ import naive
 from gracl import clustering
 from gracl.clustering import cluster
 from gracl.errors import GraclError, LinkConflict, ShapeError
+from gracl.linked_clusters import honour
 from gracl.links import (
     OUTLIER,
     Labels,
     Links,
     cannot_within,
-    honour,
     must_groups,
     must_within,
     number_by_first,
@@ -36,14 +36,14 @@ def links(must=(), cannot=()):
 
 
 @st.composite
-def cases(draw, distinct=False):
-    """Labels, stored distances (equal or distinct) and links, as plain lists."""
+def cases(draw):
+    """Labels, stored distances and links, as plain lists."""
     n, density = draw(st.integers(2, 10)), draw(st.sampled_from([0.1, 0.4, 0.8]))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     labels = number_by_first(random.integers(-1, draw(st.integers(0, 3)), n))
     every = [pair for pair in combinations(range(n), 2) if random.random() < density]
-    near = random.permutation(64)[: len(every)] if distinct else random.integers(0, 3, len(every))
-    stored = dict(zip(every, (near / 64).tolist(), strict=True))
+    near = random.uniform(0, 0.99, len(every)).astype(np.float32)
+    stored = dict(zip(every, near.tolist(), strict=True))
     must, cannot = (
         [tuple(random.permutation(n)[:2].tolist()) for _ in range(draw(st.integers(0, most)))]
         for most in (3, 6)
@@ -109,7 +109,7 @@ def test_labels_that_obey_are_returned_as_they_came(case):
         assert honoured((result, *case[1:])) is result
 
 
-@given(cases(distinct=True), st.randoms(use_true_random=False))
+@given(cases(), st.randoms(use_true_random=False))
 def test_a_permutation_of_the_images_permutes_the_labels(case, random):
     labels, stored, must, cannot = case
     order = list(range(len(labels)))
@@ -166,23 +166,23 @@ def test_must_links_reach_on_through_an_outlier():
     assert result.tolist() == [0, 0, 0, 0, 0]
 
 
-def test_a_cluster_at_odds_is_put_together_nearest_pair_first():
+def test_a_cluster_at_odds_is_put_together_by_mean_distances():
     chain = graph(4, {(0, 1): 0.3, (1, 2): 0.2, (2, 3): 0.1})
     result = honour(np.zeros(4, dtype=np.int64), chain, links(cannot=[(0, 3)]))
-    assert result.tolist() == [-1, 0, 0, 0]
-    other = graph(4, {(0, 1): 0.1, (1, 2): 0.2, (2, 3): 0.3})
-    result = honour(np.zeros(4, dtype=np.int64), other, links(cannot=[(0, 3)]))
-    assert result.tolist() == [0, 0, 0, -1]
+    assert result.tolist() == [0, 0, 1, 1]  # 1 is nearer to 0 than to 2 and 3 in the mean
+    bridge = graph(5, {(0, 1): 0.1, (1, 2): 0.5, (2, 3): 0.1, (3, 4): 0.1, (2, 4): 0.1})
+    result = honour(np.zeros(5, dtype=np.int64), bridge, links(cannot=[(0, 4)]))
+    assert result.tolist() == [0, 0, 1, 1, 1]
 
 
-def test_of_equal_pairs_the_first_rows_are_joined_first():
-    star = graph(3, {(0, 1): 0.2, (0, 2): 0.2})
-    assert honour(np.zeros(3, dtype=np.int64), star, links(cannot=[(1, 2)])).tolist() == [0, 0, -1]
-    star = graph(3, {(0, 2): 0.2, (1, 2): 0.2})
-    assert honour(np.zeros(3, dtype=np.int64), star, links(cannot=[(0, 1)])).tolist() == [0, -1, 0]
-    rows_before_columns = graph(4, {(0, 3): 0.2, (1, 2): 0.2})
-    result = honour(np.zeros(4, dtype=np.int64), rows_before_columns, links([(2, 3)], [(0, 1)]))
-    assert result.tolist() == [0, -1, 0, 0]
+def test_parts_that_only_hang_together_through_others_stay_apart():
+    n = 8
+    cliques = {p: 0.1 for p in combinations(range(n), 2) if p[0] // 4 == p[1] // 4}
+    thread = graph(n + 1, {**cliques, (0, 4): 0.2, (7, n): 0.2})
+    result = honour(np.zeros(n + 1, dtype=np.int64), thread, links(cannot=[(3, n)]))
+    assert result.tolist() == [0] * 4 + [1] * 4 + [1]
+    result = honour(np.zeros(n + 1, dtype=np.int64), thread, links(cannot=[(7, n)]))
+    assert result.tolist() == [0] * 4 + [1] * 4 + [-1]  # the thread of one pair in 16 does not hold
 
 
 def test_a_stored_zero_joins_first():
@@ -203,7 +203,7 @@ def test_must_linked_images_stay_together_in_a_cluster_at_odds():
 def test_a_must_link_between_clusters_at_odds_parts_them_again_where_they_met():
     distance = graph(4, {(0, 1): 0.1, (2, 3): 0.1, (0, 3): 0.2})
     result = honour(np.array([0, 0, 1, 1]), distance, links([(1, 2)], [(0, 3)]))
-    assert result.tolist() == [0, 0, 0, -1]  # 1 and 2 take whom they are near: 0, then 3 cannot
+    assert result.tolist() == [0, 0, 0, -1]  # 1 and 2 take 0 before 3, which is as near, and cannot
 
 
 def test_a_cannot_link_between_clusters_changes_nothing():

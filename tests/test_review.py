@@ -261,7 +261,9 @@ def test_who_is_who_from_elsewhere_is_one_decision(review):
 def test_a_contradiction_is_named_and_changes_nothing_unless_it_overrules(review, first, then):
     first(review)
     labels, links, n = review.labels.tolist(), review.links(), review.progress().n_decisions
-    with pytest.raises(ReviewError, match=r"said to be (the same|different) by Ann on 20.*decision [12]"):
+    with pytest.raises(
+        ReviewError, match=r"said to be (the same|different) by Ann on 20.*decision [12]"
+    ):
         then(review)
     assert review.labels.tolist() == labels
     assert review.progress().n_decisions == n

@@ -26,6 +26,8 @@ from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
 from gracl.commands.profile import Profile, profile
 from gracl.commands.report import Report, report
+from gracl.commands.review import Review, review
+from gracl.commands.serve import Serve, serve
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
 from gracl.errors import ConfigError, GraclError, did_you_mean
@@ -42,8 +44,10 @@ ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Calibrate: calibrate,
     Embed: embed,
     Export: export,
+    Serve: serve,
     Profile: profile,
     Report: report,
+    Review: review,
     **data.ACTIONS,
     **gallery.ACTIONS,
     **hub.ACTIONS,
@@ -113,8 +117,10 @@ def _parse(words: list[str]) -> Any:
         Annotated[Embed, tyro.conf.subcommand("embed")],
         Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
+        Annotated[Serve, tyro.conf.subcommand("serve")],
         Annotated[Profile, tyro.conf.subcommand("profile")],
         Annotated[Report, tyro.conf.subcommand("report")],
+        Annotated[Review, tyro.conf.subcommand("review")],
         Annotated[data.Data, tyro.conf.subcommand("data")],
         Annotated[hub.Hub, tyro.conf.subcommand("hub")],
     ]

@@ -19,9 +19,10 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from gracl.errors import ClusterCollapse, ConfigError, OutOfMemory, ShapeError, did_you_mean
 from gracl.forecast import GIB, require_memory
+from gracl.linked_clusters import honour
 from gracl.links import OUTLIER as OUTLIER
 from gracl.links import Labels as Labels
-from gracl.links import Links, honour, number_by_first
+from gracl.links import Links, number_by_first
 
 Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 
@@ -49,7 +50,7 @@ def cluster(
         min_samples: least size of a neighbourhood, or of a cluster, *the image itself included*.
         algorithm: "dbscan" (see `dbscan`), "hdbscan" (see `hdbscan`), "agglomerative" (see
             `agglomerative`) or "community" (see `communities`).
-        links: pairs that must, or cannot, share a cluster; see `gracl.links.honour`.
+        links: pairs that must, or cannot, share a cluster; see `gracl.linked_clusters.honour`.
 
     Returns:
         (N,) int64 labels 0 .. C - 1, `OUTLIER` = -1, numbered by first core point ("dbscan") or by

@@ -16,6 +16,7 @@ from gracl.data.store import ImageStore
 from gracl.errors import ConfigError, RunError
 from gracl.files import load_snapshot, read_log, write
 from gracl.links import Links
+from gracl.lock import LOCK
 from gracl.training import Snapshot
 
 MAY_CHANGE = {
@@ -44,7 +45,7 @@ def begin_or_continue(
     *,
     continues: Path | None = None,
 ) -> Snapshot | None:
-    """Makes the folder of a new run, or checks that this one may be continued, and reads where.
+    """Writes what a new run is of, or checks that this one may be continued, and reads where.
 
     Args:
         folder, config, dataset, images, links: of the run.
@@ -70,10 +71,6 @@ def begin_or_continue(
         "classes": None if classes is None else hashlib.sha256(classes.tobytes()).hexdigest(),
     }
     if not begun(folder, config):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
         write(folder / "config.yaml", config.to_yaml().encode())
         write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
@@ -97,6 +94,21 @@ def begin_or_continue(
             "give another --out"
         )
     return load_snapshot(folder / "checkpoint.safetensors")
+
+
+def make_folder(folder: Path, config: Config) -> None:
+    """Makes the folder of a run, unless it holds something else.
+
+    Raises:
+        RunError: it does, or it cannot be made.
+        ConfigError: it holds a run of other settings.
+    """
+    if begun(folder, config):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
 
 
 def begun(folder: Path, config: Config) -> bool:
@@ -124,7 +136,8 @@ def _may_begin_in(folder: Path) -> bool:
         return True
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
+    left = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
+    names = left - {LOCK}
     if not names:
         return True
     if "config.yaml" not in names or not names <= {"config.yaml", "data.json", "log.jsonl"}:

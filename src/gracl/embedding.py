@@ -315,7 +315,7 @@ def _batches(
             good = [found for found in batch if not isinstance(found, Problem)]
             records = Records(tuple(record for record, _ in good))
             pixels = np.stack([seen for _, seen in good]) if good else _no_pixels(model)
-            features = _forward(model, pixels) if good else nothing.features
+            features = embed_pixels(model, pixels) if good else nothing.features
             yield replace(nothing, features=features, records=records, left_out=bad), pixels
 
 
@@ -401,8 +401,13 @@ def _no_pixels(model: Embedder) -> NDArray[np.uint8]:
     return np.empty((0, 3, *model.size), dtype=np.uint8)
 
 
-def _forward(model: Embedder, pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, D) on the CPU, as `extract` computes it."""
+def embed_pixels(model: Embedder, pixels: NDArray[np.uint8]) -> Tensor:
+    """(B, D) unit rows on the CPU, as `extract` computes them.
+
+    Args:
+        model: used in eval mode and left in the mode it was in.
+        pixels: (B, 3, H, W) in RGB, at the model's size, as `embed_with_pixels` gives them.
+    """
     device = next(model.parameters()).device
     training = model.training
     model.eval()

@@ -1,6 +1,6 @@
 """Pairs of images that must, or cannot, share a cluster: tracklets, boxes of one frame, decisions.
 
-Works on the labels of any clustering algorithm and on the graph of distances that they rest on.
+How the clusters of any algorithm are changed so that they obey is in `gracl.linked_clusters`.
 """
 
 from __future__ import annotations
@@ -84,52 +84,6 @@ def cannot_within(groups: Sequence[Hashable | None]) -> Pairs:
     return _pairs(pair for rows in _members(groups) for pair in combinations(rows, 2))
 
 
-def honour(labels: Labels, distance: sparse.csr_array, links: Links) -> Labels:
-    """The labels, changed as far as the links ask and no further.
-
-    1. Must-linked images share a cluster, even where none of them was in one. A cluster that holds one
-       of them takes the others in, and clusters that a must-link joins become one.
-    2. Cannot-linked images never share a cluster. Where the algorithm and rule 1 put two together, that
-       cluster is taken apart and put together again: must-linked images first, then along its stored
-       pairs in order of rising distance (then of row and column), each pair left out that would
-       bring two cannot-linked images together. Single images that this leaves become outliers.
-    3. All other clusters, and outliers without must-links, stay as they are. Labels that obey the
-       links are returned as they came; else clusters are numbered by their first image.
-
-    Args:
-        labels: (N,) 0 .. C - 1 of any algorithm; `OUTLIER` is none.
-        distance: (N, N) the symmetric graph that the labels rest on; the diagonal is not read, and a
-            stored zero is a pair like any other.
-        links: pairs of its rows.
-
-    Returns:
-        (N,) int64 labels. Clusters may have fewer images than the algorithm's `min_samples`.
-
-    Raises:
-        ShapeError: labels, graph and rows of the links do not fit each other.
-        LinkConflict: images that cannot share a cluster are must-linked, by themselves or through
-            others. Each pair is named with what links it.
-
-    >>> chain = sparse.csr_array(np.array([[0, .1, 0], [.1, 0, .2], [0, .2, 0]], dtype=np.float32))
-    >>> honour(np.array([0, 0, 0]), chain, Links(cannot=np.array([[0, 2]]))).tolist()
-    [0, 0, -1]
-    """
-    n = len(labels)
-    if distance.shape != (n, n):
-        raise ShapeError(f"{n} labels and distances of shape {distance.shape}; expected ({n}, {n})")
-    groups = must_groups(links, n)
-    if not len(links):
-        return labels
-    wanted = _take_in(labels, groups)
-    at_odds = wanted[links.cannot[:, 0]] == wanted[links.cannot[:, 1]]
-    at_odds &= wanted[links.cannot[:, 0]] != OUTLIER
-    broken = np.unique(wanted[links.cannot[at_odds, 0]])
-    if len(broken):
-        wanted = _rebuild(wanted, broken, groups, distance, links)
-    wanted = number_by_first(wanted)
-    return labels if np.array_equal(wanted, number_by_first(labels)) else wanted
-
-
 def must_groups(links: Links, n: int) -> Labels:
     """(n,) a number for each image that it shares with those it is must-linked to, and no others.
 
@@ -139,7 +93,7 @@ def must_groups(links: Links, n: int) -> Labels:
             clusters are made: no labels are needed to know.
     """
     _require_rows(links, n)
-    groups = _components(n, links.must)
+    groups = components(n, links.must)
     within = groups[links.cannot[:, 0]] == groups[links.cannot[:, 1]]
     if within.any():
         raise _conflict(links, np.unique(np.sort(links.cannot[within], axis=1), axis=0))
@@ -159,82 +113,6 @@ def number_by_first(labels: Labels) -> Labels:
     order[np.argsort(first)] = np.arange(len(first))
     result[inside] = order[inverse]
     return result
-
-
-# -- rules ----------------------------------------------------------------------------------------
-
-
-def _take_in(labels: Labels, groups: Labels) -> Labels:
-    """Rule 1: clusters and must-linked groups that share an image become one."""
-    n = len(labels)
-    linked = np.bincount(groups)[groups] > 1
-    # Images, clusters and groups are nodes of one graph; what hangs together is a cluster.
-    clustered = labels != OUTLIER
-    rows = np.concatenate([np.flatnonzero(clustered), np.flatnonzero(linked)])
-    n_clusters = int(labels.max(initial=OUTLIER)) + 1
-    nodes = n + np.concatenate([labels[clustered], n_clusters + groups[linked]])
-    edges = np.stack([rows, nodes], axis=1)
-    together = _components(n + n_clusters + n, edges)[:n]
-    return np.where(clustered | linked, together, OUTLIER)
-
-
-def _rebuild(
-    labels: Labels, broken: Labels, groups: Labels, distance: sparse.csr_array, links: Links
-) -> Labels:
-    """Rule 2 for the clusters that are at odds with a cannot-link."""
-    inside = np.isin(labels, broken)
-    parts = _Forest(groups, links.cannot)
-    for row, column in _pairs_by_distance(distance, labels, inside):
-        parts.join(row, column)
-    result = labels.copy()
-    roots = np.array([parts.root(int(group)) for group in groups[inside]], dtype=np.int64)
-    alone = np.bincount(roots)[roots] == 1
-    result[inside] = np.where(alone, OUTLIER, labels.max() + 1 + roots)
-    return result
-
-
-def _pairs_by_distance(
-    distance: sparse.csr_array, labels: Labels, inside: NDArray[np.bool_]
-) -> Iterable[tuple[int, int]]:
-    """Stored pairs within the clusters to rebuild, nearest first, each once."""
-    rows = np.repeat(np.arange(len(labels)), np.diff(distance.indptr))
-    columns = distance.indices.astype(np.int64)
-    kept = inside[rows] & (labels[rows] == labels[columns]) & (rows < columns)
-    rows, columns, near = rows[kept], columns[kept], distance.data[kept]
-    order = np.lexsort((columns, rows, near))
-    return zip(rows[order].tolist(), columns[order].tolist(), strict=True)
-
-
-class _Forest:
-    """Sets of images that grow by joining, unless a cannot-link keeps two apart."""
-
-    def __init__(self, groups: Labels, cannot: Pairs) -> None:
-        self.group = groups.tolist()
-        self.parent = list(range(len(groups)))
-        self.enemies: defaultdict[int, set[int]] = defaultdict(set)
-        for a, b in groups[cannot].tolist():
-            self.enemies[a].add(b)
-            self.enemies[b].add(a)
-
-    def root(self, node: int) -> int:
-        parent = self.parent
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    def join(self, row: int, column: int) -> None:
-        a, b = self.root(self.group[row]), self.root(self.group[column])
-        if a == b or b in self.enemies.get(a, ()):
-            return
-        if len(self.enemies.get(a, ())) < len(self.enemies.get(b, ())):
-            a, b = b, a
-        self.parent[b] = a
-        # Enemies are always roots, and know their enemies: whoever feared b now fears a.
-        for enemy in self.enemies.pop(b, ()):
-            self.enemies[enemy].discard(b)
-            self.enemies[enemy].add(a)
-            self.enemies[a].add(enemy)
 
 
 # -- contradictions -------------------------------------------------------------------------------
@@ -307,7 +185,7 @@ def _pairs(pairs: Iterable[tuple[int, int]]) -> Pairs:
     return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
 
 
-def _components(n: int, edges: Pairs) -> Labels:
+def components(n: int, edges: Pairs) -> Labels:
     """(n,) the connected component of each node."""
     ones = np.ones(len(edges), dtype=np.int8)
     graph = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ import torch
 
 from gracl import distributed, training
 from gracl.config import Config
-from gracl.continuation import begin_or_continue, fingerprint_of, truncate_log
+from gracl.continuation import begin_or_continue, fingerprint_of, make_folder, truncate_log
 from gracl.data.records import Dataset
 from gracl.data.store import open_store
 from gracl.errors import RunError
 from gracl.evaluation import identities_of
 from gracl.files import append, load_model, read_log, save_model, save_snapshot, write, write_labels
 from gracl.labelling import LinkSource, known_links, require_training_images
+from gracl.lock import held
 from gracl.logbook import about_machine, epoch_line, epoch_truth, scores_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
@@ -143,12 +145,15 @@ def train(
         progress: called with (stage, done, total).
 
     Raises:
-        RunError: the folder holds something else, another run, or a run of other images.
+        RunError: the folder holds something else, another run, or a run of other images; or another
+            process trains it.
         ClusterCollapse, NonFiniteLoss: from training; the last checkpoint stays.
     """
     folder = Path(out)
     require_training_images(dataset)
-    with distributed.processes():
+    with distributed.processes(), ExitStack() as stack:
+        distributed.from_first(lambda: make_folder(folder, config))
+        distributed.from_first(lambda: stack.enter_context(held(folder, doing="trained")))
         _train(config, dataset, folder, links, continues, on_epoch, progress)
         distributed.meet()  # what the first wrote last is there for all of them
     return Run(folder)

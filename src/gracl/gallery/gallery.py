@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -29,7 +29,7 @@ from gracl.embedding import Images, crops, each_item, embed, embed_with_pixels
 from gracl.errors import ConfigError, DataError, FingerprintError, GalleryError, did_you_mean
 from gracl.features import Features, no_features, require_same_model
 from gracl.files import load_model, locate_model
-from gracl.gallery.entries import Entry, Where, checked_identity, checked_time
+from gracl.gallery.entries import FACTS, Entry, Where, checked_identity, checked_time
 from gracl.gallery.intake import Intake
 from gracl.gallery.postgres import PostgresStore, is_url
 from gracl.gallery.results import Added, Found, Threshold
@@ -185,7 +185,7 @@ class Gallery:
 
     def __len__(self) -> int:
         """Images."""
-        return self._store.count(EVERYTHING)
+        return self.count()
 
     # -- adding -------------------------------------------------------------------------------------
 
@@ -362,18 +362,40 @@ class Gallery:
             raise ConfigError(f"threshold is {limit:g}; a similarity lies in [-1, 1]")
         return limit
 
-    def entries(self, where: Where = EVERYTHING) -> list[Entry]:
-        """What is held of images, in the order they were added."""
-        return self._store.find(where)
+    def entries(
+        self, where: Where = EVERYTHING, *, after: int = 0, limit: int | None = None
+    ) -> list[Entry]:
+        """What is held of images, in the order they were added.
+
+        Args:
+            where: which of them.
+            after: only those with higher numbers; the last one's, to go on from there.
+            limit: so many at most.
+        """
+        return self._store.find(where, after=after, limit=limit)
+
+    def count(self, where: Where = EVERYTHING) -> int:
+        """Images that are meant."""
+        return self._store.count(where)
+
+    def counts(self, fact: Literal["identity", "camera", "site", "sequence"]) -> dict[str, int]:
+        """Images by identity, camera, site or sequence, these in order; those without are left out."""
+        if fact not in FACTS:
+            raise ConfigError(f"fact is '{fact}'; {did_you_mean(str(fact), FACTS)}")
+        return self._store.counts(fact)
 
     def identities(self) -> dict[str, int]:
         """Images by name, names in order."""
-        return self._store.identities()
+        return self.counts("identity")
 
     def thumbnail(self, id: int) -> Image.Image | None:
         """What the model saw of an entry, if the gallery keeps that."""
-        jpeg = self._store.thumbnail(id)
+        jpeg = self.thumbnail_jpeg(id)
         return None if jpeg is None else Image.open(io.BytesIO(jpeg))
+
+    def thumbnail_jpeg(self, id: int) -> bytes | None:
+        """`thumbnail`, as the file that it is."""
+        return self._store.thumbnail(id)
 
     def size_on_disk(self) -> int:
         """What it takes on disk."""
@@ -426,7 +448,7 @@ class Gallery:
         """
         where = Where(identities=[identity])
         if not (self._store.count(where) or self._store.must_purge()):
-            known = did_you_mean(identity, self._store.identities())
+            known = did_you_mean(identity, self.identities())
             raise GalleryError(f"nobody is called '{identity}' here; {known}")
         return self._store.forget(where)
 

@@ -1,9 +1,17 @@
-"""Whether anything is left, in files, of what was deleted."""
+"""Whether anything is left, in files, of what was deleted.
+
+A file that SQLite has open may be read beside it, and never closed: on POSIX that would let go of all
+locks that this process holds on it. Another process could then take itself for the only one, and delete
+the log of writes under a connection that goes on (https://sqlite.org/howtocorrupt.html, section 2.2).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +20,8 @@ END = 24
 """Bytes of a piece that are looked for: its last ones, for paths begin alike."""
 PIECE = 2**24
 """Bytes of a file that are looked at at a time."""
+_KEPT: dict[tuple[int, int], int] = {}
+"""Descriptors by device and inode."""
 
 
 def stretches(content: bytes) -> list[bytes]:
@@ -37,13 +47,29 @@ def found_in(files: Iterable[Path], pieces: Iterable[bytes]) -> list[bytes]:
         lengths.setdefault(code, set()).add(len(end))
     found: dict[bytes, None] = {}
     for path in files:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             left = b""
             while read := file.read(PIECE):
                 content = left + read
                 found |= dict.fromkeys(_ends_in(content, ends, starts, lengths))
                 left = content[-END:]
     return [*found]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to be read from its start; on POSIX it stays open until the process ends."""
+    if os.name == "nt" or path.name.endswith(("-wal", "-journal")):  # there are no locks on these
+        with path.open("rb") as file:
+            yield file
+        return
+    found = path.stat()
+    place = found.st_dev, found.st_ino
+    if place not in _KEPT:
+        _KEPT[place] = os.open(path, os.O_RDONLY)
+    with open(_KEPT[place], "rb", closefd=False) as file:
+        file.seek(0)
+        yield file
 
 
 def _ends_in(

@@ -31,7 +31,6 @@ PAGE = 65536
 """Bytes a page: of 4096, a row of 512 float32 would fill one and leave half of it empty."""
 PATIENCE = 30.0
 """Seconds that a process waits for another one's commit."""
-MAGIC = b"SQLite format 3\0"
 LEAST_TEXT = 8
 """Bytes of a text that one can look for among numbers: shorter ones occur by chance."""
 SCHEMA = """
@@ -279,11 +278,10 @@ def _address(path: Path) -> str:
 
 
 def _is_blank(path: Path) -> bool:
-    """Whether a file is what a process leaves that was killed before there was a gallery."""
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC))
-    if head and head != MAGIC:
-        return False
+    """Whether a file is what a process leaves that was killed before there was a gallery.
+
+    Only SQLite may open it: see `gracl.gallery.on_disk`.
+    """
     with closing(sqlite3.connect(_address(path), uri=True)) as connection:
         try:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

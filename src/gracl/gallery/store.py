@@ -150,10 +150,15 @@ class Store(ABC):
         asked = f"SELECT {columns} FROM entries WHERE {text} AND stamp IS NOT NULL"
         return {(row[0], row[1:5], row[5]) for row in self._run(asked, [parameter])}
 
-    def find(self, where: Where) -> list[Entry]:
-        """The entries meant, by rising id."""
+    def find(self, where: Where, *, after: int = 0, limit: int | None = None) -> list[Entry]:
+        """The entries meant, by rising id; of those above an id so many at most."""
         text, parameters = where.sql(self._among)
-        head = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE {text} ORDER BY id"
+        head = f"SELECT {', '.join(COLUMNS)} FROM entries WHERE {text}"
+        if after:
+            head, parameters = f"{head} AND id > ?", [*parameters, after]
+        head += " ORDER BY id"
+        if limit is not None:
+            head, parameters = f"{head} LIMIT ?", [*parameters, limit]
         return [_entry(row) for row in self._run(head, parameters)]
 
     def count(self, where: Where) -> int:
@@ -161,10 +166,10 @@ class Store(ABC):
         text, parameters = where.sql(self._among)
         return int(self._run(f"SELECT count(*) FROM entries WHERE {text}", parameters)[0][0])
 
-    def identities(self) -> dict[str, int]:
-        """Images by name, names in order."""
+    def counts(self, fact: str) -> dict[str, int]:
+        """Images by what is said of them, in order; `fact` is one of `FACTS`."""
         rows = self._run(
-            "SELECT identity, count(*) FROM entries WHERE identity IS NOT NULL GROUP BY identity"
+            f"SELECT {fact}, count(*) FROM entries WHERE {fact} IS NOT NULL GROUP BY {fact}"
         )
         return {str(name): int(count) for name, count in sorted(rows)}
 

@@ -31,7 +31,8 @@ from scipy import sparse
 from torch import Tensor
 
 from gracl.clustering import OUTLIER, Labels, outliers_as_singletons, require_clusters
-from gracl.links import honour, number_by_first
+from gracl.linked_clusters import honour
+from gracl.links import number_by_first
 from gracl.methods.groups import cluster_sums, turns
 from gracl.methods.memory import contrast, move
 from gracl.methods.protocol import Batch, Known, Stage

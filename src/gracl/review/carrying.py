@@ -19,7 +19,8 @@ import numpy as np
 
 from gracl.data.records import Record, Records
 from gracl.errors import ReviewError
-from gracl.links import OUTLIER, Labels, Links, honour
+from gracl.linked_clusters import honour
+from gracl.links import OUTLIER, Labels, Links
 from gracl.review.ledger import Decision, Image, Ledger, Link, pairs_of
 from gracl.review.partition import Partition
 from gracl.study import Study

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -18,6 +20,8 @@ HERE = Path(__file__).parent
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request's body at most."""
 ADDRESS = "127.0.0.1"
+MOST_CONNECTIONS = 512
+"""At a time; more are answered 503, so that idle ones cannot take the memory."""
 
 templates = Jinja2Templates(HERE / "templates")
 
@@ -28,8 +32,12 @@ def new_token() -> str:
 
 
 def new_application(title: str, **how: object) -> FastAPI:
-    """An empty application with the pages' own styles and scripts below `/static`."""
-    app = FastAPI(title=title, **how)  # type: ignore[arg-type]
+    """An empty application with the pages' own styles and scripts below `/static`.
+
+    FastAPI's own pages of documentation are left out: they load scripts from elsewhere.
+    """
+    settings: dict[str, Any] = {"docs_url": None, "redoc_url": None, **how}
+    app = FastAPI(title=title, **settings)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     return app
 
@@ -48,14 +56,18 @@ def listen(port: int) -> socket.socket:
     Raises:
         ConfigError: it cannot be had.
     """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port is {port}; expected 1 to 65535, or 0 for a free one")
     try:
-        return socket.create_server((ADDRESS, port), backlog=512)
-    except (OSError, OverflowError) as error:
-        words = getattr(error, "strerror", None) or str(error)
+        place = socket.create_server((ADDRESS, port), backlog=MOST_CONNECTIONS)
+    except OSError as error:
         raise ConfigError(
-            f"port {port} of {ADDRESS} cannot be listened on: {words}. Give another --port, or 0 for a "
-            "free one"
+            f"port {port} of {ADDRESS} cannot be listened on: {error.strerror or error}. Give another "
+            "--port, or 0 for a free one"
         ) from error
+    # Connections take it over. Else the second packet of an answer would wait 40 ms for the first.
+    place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return place
 
 
 def serve(app: FastAPI, *, port: int, token: str, tell: Callable[[str], None]) -> None:
@@ -73,6 +85,14 @@ def serve(app: FastAPI, *, port: int, token: str, tell: Callable[[str], None]) -
         tell(f"http://{ADDRESS}:{place.getsockname()[1]}/?token={token}")
         # Without an access log: its lines would hold the token.
         settings = uvicorn.Config(
-            guarded(app, token), log_level="warning", access_log=False, server_header=False
+            guarded(app, token),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(settings).run(sockets=[place])
+        with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
+            uvicorn.Server(settings).run(sockets=[place])

@@ -1,0 +1,89 @@
+"""One process at a time writes a folder; a second is told who does.
+
+The lock is the operating system's, on a file in the folder, so it ends with the process that holds it,
+however that ends: a file that a killed process left locks nobody out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from gracl.errors import RunError
+
+LOCK = ".lock"
+"""What the file is called."""
+GUARDED = 1 << 30
+"""The byte that is locked, beyond what is written, so that the holder's name can be read on Windows."""
+
+
+@contextmanager
+def held(folder: Path, *, doing: str) -> Iterator[None]:
+    """Keeps other processes from writing a folder while the block runs.
+
+    Args:
+        folder: one that exists.
+        doing: what the others are told, such as "trained".
+
+    Raises:
+        RunError: another process holds it, which is named; or the folder cannot be written.
+    """
+    path = folder / LOCK
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {error.strerror or error}. Give a folder that can be, or "
+            "permission"
+        ) from error
+    with file:
+        if not _take(file):
+            raise RunError(
+                f"{folder} is being {doing} by {_holder(file)}. Wait for it, or stop it first"
+            )
+        who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(who))
+        file.flush()
+        yield
+        file.seek(0)
+        file.truncate()  # the file stays: removed, it could be locked twice
+
+
+def _holder(file: IO[str]) -> str:
+    """In words, as far as it said so."""
+    file.seek(0)
+    try:
+        who = json.loads(file.read())
+        return f"process {who['process']} of {who['host']}, since {who['since']}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return "another process"
+
+
+if os.name == "nt":  # pragma: no cover - tried on Linux only
+    import msvcrt
+
+    def _take(file: IO[str]) -> bool:
+        file.seek(GUARDED)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _take(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
