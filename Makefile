@@ -35,10 +35,8 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --editable .
 	touch $@
 
-# gracl itself is not needed: the reference is read from its source.
-$(VENV)/installed-docs: pyproject.toml
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5'
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --editable '.[docs]'
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
