@@ -373,3 +373,34 @@ def test_pasted_pictures_of_any_kind_are_read(client):
         random_image(1, (40, 20)).save(buffer, kind)
         answer = client.post("/api/search", files={"image": ("pasted", buffer.getvalue())})
         assert answer.status_code == 200
+
+
+def test_the_review_of_a_run_that_continues_another_says_what_changed_since(run, tmp_path):
+    import json
+    import shutil
+
+    first, then = (shutil.copytree(run, tmp_path / name) for name in ("people", "people-2"))
+    study = open_study(first)
+    with Review.open(study, by="Ann") as review:
+        numbers = [cluster.number for cluster in review.clusters()]
+        review.merge(numbers[:2])
+        client = TestClient(
+            guarded(review_application(Desk(review, study), title="a", by="Ann"), "secret"),
+            base_url=HOME,
+            headers={"Authorization": "Bearer secret"},
+        )
+        found = client.get("/api/history?limit=9").json()
+        assert found["since"] is None
+        assert [one["carried"] for one in found["decisions"]] == [False]
+    about = json.loads((then / "data.json").read_text())
+    (then / "data.json").write_text(json.dumps({**about, "continues": str(first)}))
+    study = open_study(then)
+    with Review.open(study, by="Bea") as review:
+        client = TestClient(
+            guarded(review_application(Desk(review, study), title="a", by="Bea"), "secret"),
+            base_url=HOME,
+            headers={"Authorization": "Bearer secret"},
+        )
+        found = client.get("/api/history?limit=9").json()
+        assert f"{len(numbers) - 1} clusters became {len(numbers) - 1}" in found["since"]
+        assert [one["carried"] for one in found["decisions"]] == [True]

@@ -81,7 +81,11 @@ class HubError(GraclError, RuntimeError):
 
 
 class ReviewError(GraclError, ValueError):
-    """A decision of a review contradicts an earlier one, or cannot be kept."""
+    """A decision of a review means nothing as the clusters stand, or cannot be kept."""
+
+
+class Contradiction(ReviewError):  # noqa: N818
+    """A decision contradicts what was said before; it may be overruled."""
 
 
 class RunError(GraclError, RuntimeError):

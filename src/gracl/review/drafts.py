@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gracl.errors import ReviewError
+from gracl.errors import Contradiction, ReviewError
 from gracl.links import OUTLIER
 from gracl.review.ledger import Kind
 from gracl.review.partition import Change
@@ -47,8 +47,8 @@ class Draft:
 class Drafts:
     """Makes drafts of decisions about the clusters as they stand.
 
-    Each method raises ReviewError where the decision would mean nothing, and where clusters of two
-    names would become one, unless that is to be overruled.
+    Each method raises ReviewError where the decision would mean nothing, and Contradiction where
+    clusters of two names would become one, unless that is to be overruled.
     """
 
     def __init__(self, standing: Standing, path_of: Callable[[int], str]) -> None:
@@ -239,7 +239,7 @@ class Drafts:
         if not known:
             return None
         if len(known) > 1 and not overrule:
-            raise ReviewError(
+            raise Contradiction(
                 f"{_listed(known)} are different names, so these clusters are different individuals. "
                 f"Take one name away first, or overrule it, which keeps {known[0]}"
             )

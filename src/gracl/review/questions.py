@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage, to_tree
-from scipy.spatial.distance import squareform
+from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from gracl.links import OUTLIER
@@ -287,12 +286,24 @@ def halves(images: Tensor, groups: Numbers) -> NDArray[np.bool_] | None:
     distance = np.clip(1 - (part @ part.T).double().numpy(), 1e-9, None)
     distance[groups[chosen][:, None] == groups[chosen][None]] = 0
     np.fill_diagonal(distance, 0)
-    left = to_tree(linkage(squareform(distance, checks=False), method="average")).get_left()
+    joins = linkage(distance[np.triu_indices(len(chosen), 1)], method="average")
     side = np.zeros(len(chosen), dtype=bool)
-    side[left.pre_order() if left is not None else 0] = True
+    side[_leaves(joins, int(joins[-1, 0]))] = True
     if len(chosen) < len(groups):
         side = _spread(images, chosen, side, groups)
     return side if side[0] else ~side
+
+
+def _leaves(joins: Values, node: int) -> list[int]:
+    """The images below a node of scipy's linkage: numbers from n stand for joins."""
+    n, found, waiting = len(joins) + 1, [], [node]
+    while waiting:
+        node = waiting.pop()
+        if node < n:
+            found.append(node)
+        else:
+            waiting += joins[node - n, :2].astype(int).tolist()
+    return found
 
 
 def _spread(

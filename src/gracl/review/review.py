@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gracl.errors import ReviewError
+from gracl.errors import Contradiction, ReviewError
 from gracl.links import OUTLIER, Labels, Links, must_groups
 from gracl.review import exchange
 from gracl.review.carrying import LEDGER, image_of, prepare, said_of
@@ -244,8 +244,8 @@ class Review:
 
     # -- deciding ----------------------------------------------------------------------------------
     #
-    # Each raises ReviewError where it contradicts what was said before, and names that; with
-    # `overrule` the later word holds.
+    # Each raises Contradiction where it contradicts what was said before, and names that; with
+    # `overrule` the later word holds. ReviewError is raised where it means nothing.
 
     @_alone
     def merge(self, numbers: Sequence[int], *, overrule: bool = False) -> Decision:
@@ -385,7 +385,7 @@ class Review:
         """Writes a decision, then lets it hold; or refuses it, and nothing has happened."""
         against = self._contradicted(draft)
         if against and not overrule:
-            raise ReviewError(self._contradiction(against))
+            raise Contradiction(self._contradiction(against))
         decision = self._ledger.add(
             draft.kind,
             draft.text,

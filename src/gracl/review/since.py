@@ -74,11 +74,11 @@ def compare(earlier: Labels, labels: Labels, pids: NDArray[np.int64] | None = No
 
 def _mostly(before: Labels, now: Labels) -> Labels:
     """The earlier cluster that each image's cluster has most images of; the lower number on a tie."""
-    found = np.empty_like(now)
-    for number in np.unique(now):
-        inside = now == number
-        numbers, counts = np.unique(before[inside], return_counts=True)
-        found[inside] = numbers[counts.argmax()]
+    pairs, counts = np.unique(np.stack([now, before]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    numbers, first = np.unique(pairs[0][order], return_index=True)
+    most = pairs[1][order][first]
+    found: Labels = most[np.searchsorted(numbers, now)]
     return found
 
 

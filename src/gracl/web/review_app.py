@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from gracl.data.store import crop, upright
-from gracl.errors import DataError, GraclError, ReviewError
+from gracl.errors import Contradiction, DataError, GraclError, ReviewError
 from gracl.web.review_desk import Answer, Desk, StaleError
 from gracl.web.serving import new_application, templates
 from gracl.web.uploads import BadPicture, Turnstile, UploadRoute, read_picture
@@ -247,8 +247,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(GraclError)
     def refused(_: Request, error: GraclError) -> JSONResponse:
-        status = {StaleError: 412, ReviewError: 409}.get(type(error), 422)
-        may_overrule = "overrule" in str(error)  # a contradiction says how it is resolved
+        kinds = {StaleError: 412, ReviewError: 409}
+        status = next((code for kind, code in kinds.items() if isinstance(error, kind)), 422)
+        may_overrule = isinstance(error, Contradiction)
         return JSONResponse({"error": str(error), "overrule": may_overrule}, status_code=status)
 
     @app.exception_handler(HTTPException)

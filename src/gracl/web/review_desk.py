@@ -95,9 +95,13 @@ class Desk:
             return {"version": self.version, "near": [[n, _rounded(s)] for n, s in near]}
 
     def history(self, limit: int) -> Answer:
-        """Decisions, the latest first."""
+        """Decisions, the latest first, and how clusters differ from those of the review before."""
         with self._lock:
-            return {"decisions": [_told(one) for one in self.review.history(limit)]}
+            since = self.review.since()
+            return {
+                "decisions": [_told(one) for one in self.review.history(limit)],
+                "since": None if since is None else str(since),
+            }
 
     def find(self, text: str) -> Answer:
         """Numbers of the clusters with an image whose path, camera, date or sequence holds a text."""
@@ -310,6 +314,7 @@ def _told(decision: Decision) -> Answer:
         "by": decision.by,
         "time": str(decision.time),
         "undone": bool(decision.undone),
+        "carried": decision.state == "carried",
     }
 
 

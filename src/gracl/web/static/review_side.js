@@ -35,14 +35,16 @@ export class Side {
   }
 
   async showHistory() {
-    const { decisions } = await get(`/api/history?limit=${DECISIONS}`);
-    const last = decisions.find((one) => !one.undone);
+    const { decisions, since } = await get(`/api/history?limit=${DECISIONS}`);
+    $("#since").hidden = since === null;
+    $("#since").textContent = since === null ? "" : `Since the review before: ${since}.`;
+    const last = decisions.find((one) => !one.undone && !one.carried);
     $('.tools [data-do="undo"]').title = last ? `Undo: ${last.text}` : "There is nothing to undo";
     $("#history-none").hidden = decisions.length > 0;
     $("#history").replaceChildren(...decisions.map((one) => make(
       "li", { class: one.undone ? "undone" : false },
       make("span", {}, one.text),
-      make("small", {}, [one.by, when(one.time), one.undone ? "undone" : ""].filter(Boolean).join(" · ")),
+      make("small", {}, [one.by, when(one.time), one.undone ? "undone" : "", one.carried ? "in the review before" : ""].filter(Boolean).join(" · ")),
     )));
   }
 }
