@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CODE := src tests benchmarks docs/tools examples
 
-.PHONY: demo test fast lint
+.PHONY: demo test fast lint docs
 
 demo: $(VENV)/installed
 	$(BIN)/gracl demo
@@ -20,13 +21,22 @@ fast: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(VENV)/installed-test
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+# The documentation as a site, in site/; a broken link is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict
+	@echo "read it in a browser: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000"
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --editable '.[docs]'
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

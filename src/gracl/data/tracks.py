@@ -6,8 +6,9 @@ Four kinds of file are read, and written again with an identity for each track:
                   spaces, frames from 1 (MOT Challenge; what BoxMOT, ByteTrack and deep SORT write)
     csv           columns frame, track, x, y, w, h, and where known camera, confidence, class, time
     json          a list of objects with frame, track, box, and where known camera, confidence, class,
-    time ultralytics   a folder of texts, one a frame: `class x y width height [conf] id`, relative to
-    the frame
+                  time
+    ultralytics   a folder of texts, one a frame: `class x y width height [conf] id`, relative to the
+                  frame
 
 Boxes are left, top, width and height in pixels everywhere but in the last, where x and y are the box's
 centre. The number of a track means something within its camera only.
