@@ -60,7 +60,29 @@ def test_a_lock_ends_with_its_block_and_also_by_an_error(tmp_path):
         raise KeyError
     with held(tmp_path, doing="trained"):
         pass
-    assert (tmp_path / LOCK).read_text() == ""
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_whoever_waits_for_a_lock_that_is_removed_does_not_hold_a_ghost(tmp_path):
+    """Many threads of several processes: never two at once."""
+    script = """
+import sys, time
+from pathlib import Path
+from gracl.errors import RunError
+from gracl.lock import held
+folder, inside = Path(sys.argv[1]), Path(sys.argv[1]) / "inside"
+end = time.time() + 2
+while time.time() < end:
+    try:
+        with held(folder, doing="trained"):
+            inside.touch(exist_ok=False)
+            inside.unlink()
+    except RunError:
+        pass
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
 
 
 def test_one_process_does_not_hold_a_folder_twice(tmp_path):

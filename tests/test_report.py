@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 import gracl
-from browser import NARROW, WIDE, browser, complaints, overflow, page  # noqa: F401 - fixtures
+from browser import NARROW, WIDE, overflow
 from conftest import save_image
 from gracl import cli
 from gracl.config import Config
@@ -535,7 +535,7 @@ def test_any_values_can_be_drawn(values):
 
 
 @pytest.fixture
-def opened(page, complaints, made):  # noqa: F811
+def opened(page, complaints, made):
     """The report in a browser; of the file itself alone was asked."""
     page.goto(made[0].as_uri())
     assert complaints == [f"asked for {made[0].as_uri()}"]
@@ -641,7 +641,7 @@ def test_letters_stand_out_from_their_ground(opened, scheme):
     assert opened.evaluate(CONTRAST) == []
 
 
-def test_names_that_are_html_do_nothing_in_a_browser(page, complaints, unlabelled):  # noqa: F811
+def test_names_that_are_html_do_nothing_in_a_browser(page, complaints, unlabelled):
     out = write_report(unlabelled)
     said = []
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))

@@ -1,7 +1,7 @@
 """One process at a time writes a folder; a second is told who does.
 
 The lock is the operating system's, on a file in the folder, so it ends with the process that holds it,
-however that ends: a file that a killed process left locks nobody out.
+however that ends: a file that a killed process left locks nobody out. Else the file goes with the lock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -35,26 +35,38 @@ def held(folder: Path, *, doing: str) -> Iterator[None]:
         RunError: another process holds it, which is named; or the folder cannot be written.
     """
     path = folder / LOCK
-    try:
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RunError(
-            f"{folder} cannot be written: {error.strerror or error}. Give a folder that can be, or "
-            "permission"
-        ) from error
-    with file:
-        if not _take(file):
-            raise RunError(
-                f"{folder} is being {doing} by {_holder(file)}. Wait for it, or stop it first"
-            )
+    with _taken(path, doing) as file:
         who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
         file.seek(0)
         file.truncate()
         file.write(json.dumps(who))
         file.flush()
-        yield
-        file.seek(0)
-        file.truncate()  # the file stays: removed, it could be locked twice
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # an open file cannot be removed on Windows; there it stays
+                path.unlink()
+
+
+def _taken(path: Path, doing: str) -> IO[str]:
+    """The file, locked."""
+    while True:
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{path.parent} cannot be written: {error.strerror or error}. Give a folder that can "
+                "be, or permission"
+            ) from error
+        if not _take(file):
+            with file:
+                who = _holder(file)
+            raise RunError(f"{path.parent} is being {doing} by {who}. Wait for it, or stop it first")
+        # Whoever held it may have removed it meanwhile: then this is the lock of a file that is gone.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def _holder(file: IO[str]) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -152,9 +153,7 @@ def train(
     folder = Path(out)
     require_training_images(dataset)
     with distributed.processes(), ExitStack() as stack:
-        distributed.from_first(lambda: make_folder(folder, config))
-        distributed.from_first(lambda: stack.enter_context(held(folder, doing="trained")))
-        _train(config, dataset, folder, links, continues, on_epoch, progress)
+        _train(config, dataset, folder, links, continues, on_epoch, progress, stack)
         distributed.meet()  # what the first wrote last is there for all of them
     return Run(folder)
 
@@ -167,8 +166,9 @@ def _train(
     continues: Run | None,
     on_epoch: Callable[[Epoch], None] | None,
     progress: Progress | None,
+    stack: ExitStack,
 ) -> None:
-    """What each process does; only the first reads and writes the run's folder."""
+    """What each process does; only the first reads and writes the run's folder, and holds it."""
     training.use_threads(config.train.threads)
     device = training.choose_device(config.train.device)
     watch = Stopwatch(device)
@@ -189,6 +189,9 @@ def _train(
     needs = METHODS[config.method.name].needs
     training.require_needs(needs, known, config)
     told = classes if "classes" in needs else None
+    distributed.from_first(lambda: make_folder(folder, config))
+    if os.access(folder, os.W_OK):  # else a finished run is still returned, and no other is written
+        distributed.from_first(lambda: stack.enter_context(held(folder, doing="trained")))
     snapshot = distributed.from_first(
         lambda: begin_or_continue(
             folder,
