@@ -170,10 +170,11 @@ def test_filters_narrow_what_is_searched(client, home):
     assert names(since="", until="") == names()  # as a browser sends empty fields
 
 
-def test_an_answer_without_matches_is_nobody_or_unknown(client, strict, home):
+def test_an_answer_without_matches_is_nobody_and_says_so(client, strict, home):
     nothing = {"camera": "none such"}
     assert answered(client, photo(home, "Ada-0"), **nothing)["answer"] == "nobody"
-    assert answered(strict, photo(home, "Ada-0"), **nothing)["answer"] == "unknown"
+    assert answered(strict, photo(home, "Ada-0"), **nothing)["answer"] == "nobody"
+    assert "compared with nobody" in answered(strict, photo(home, "Ada-0"), **nothing)["notes"][0]
 
 
 def test_an_empty_gallery_answers(small_run, tmp_path):

@@ -172,7 +172,7 @@ def dataset_of(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
     except DataError as error:
         raise DataError(
             f"the images of {run.folder} cannot be read where they were ({about['root']}): {error}. "
-            "Say where they are with --data FOLDER"
+            "Say where they are with --data FOLDER (to train on: gracl train FOLDER --continue RUN)"
         ) from error
 
 

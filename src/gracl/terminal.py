@@ -204,6 +204,7 @@ def print_sweep(tried: Sweep, records: Records, dataset: Dataset) -> None:
 
 def print_before_and_after(run: Run) -> None:
     """Scores and clusters of the untrained and of the trained network."""
+    from gracl.clustering import Health
     from gracl.logbook import ends_of
 
     before, after = run.before, run.after
@@ -213,6 +214,8 @@ def print_before_and_after(run: Run) -> None:
     for row in ends_of(before, after):
         table.add_row(*row)
     console.print(table)
+    for warning in Health(**after["clusters"]).warnings:
+        console.print(f"note: by the trained model {warning}", soft_wrap=True)
     if "scores" not in after:
         console.print("no identities known, or none seen twice: retrieval cannot be scored")
         return

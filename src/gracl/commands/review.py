@@ -63,7 +63,7 @@ def review(command: Review) -> None:
     use_threads(command.threads)
     with Bars() as bars:
         study = open_study(command.run, data=command.data, device=command.device, progress=bars)
-    with Reviewed.open(study, by=command.by or _user()) as reviewed:
+    with Reviewed.open(study, by=_user() if command.by is None else command.by) as reviewed:
         if command.export is not None:
             reviewed.export(command.export, form=command.form)
             _tell_exported(reviewed, command.export)

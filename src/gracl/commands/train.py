@@ -105,7 +105,8 @@ def _continue(command: Train, earlier: Path) -> None:
         continue_training, run, out, config=command.config, data=dataset, links=command.links
     )
     done = _watched(command.config, dataset, out, begin)
-    console.print(f"since the review of {earlier}: {since_review(run, done, dataset)}", soft_wrap=True)
+    what = "the review of " if has_review(earlier) else ""
+    console.print(f"since {what}{earlier}: {since_review(run, done, dataset)}", soft_wrap=True)
     console.print(f"go on with: gracl review {out}", soft_wrap=True)
 
 

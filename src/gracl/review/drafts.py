@@ -148,6 +148,8 @@ class Drafts:
             rows, number = self.partition.rows(other), label
             names = self._joined_names([label, other], overrule)
         text = f"said that {self.path_of(a)} and {self.path_of(b)} are the same"
+        if OUTLIER not in (label, other) and label != other:
+            text += f", and so joined {self.title(label)} with {self.title(other)}"
         return Draft("same", text, self.partition.moving(rows, number, names), [("must", a, b)])
 
     def same_alone(self, a: int, b: int, *, groups: NDArray[np.int64]) -> list[Draft]:
@@ -161,7 +163,8 @@ class Drafts:
         targets = [int(self.partition.labels[row]) for row in (a, b)]
         targets = [*dict.fromkeys(targets), self.partition.new_number()]
         changes = [self.partition.moving(linked, target) for target in targets if target != OUTLIER]
-        return [replace(whole, change=change) for change in changes]
+        text = f"said that {self.path_of(a)} and {self.path_of(b)} are the same"
+        return [replace(whole, change=change, text=text) for change in changes]
 
     def different(
         self, a: int, b: int, *, question: Question | None, groups: NDArray[np.int64]
@@ -176,6 +179,11 @@ class Drafts:
         number = self.partition.new_number()
         change = self.partition.moving(rows, number) if rows else Change()
         text = f"said that {self.path_of(a)} and {self.path_of(b)} are different"
+        if rows:
+            left = len(self.partition.rows(label)) - len(rows)
+            text += (
+                f", and so split {self.title(label)} into {label} ({left}) and {number} ({len(rows)})"
+            )
         return Draft("different", text, change, [("cannot", a, b)])
 
     def assign(self, identities: Mapping[int, str], text: str) -> Draft:

@@ -250,11 +250,17 @@ def _answer(found: Found, seen: Picture, desk: Desk) -> models.Answer:
     limit = None if desk.calibration is None else desk.calibration.threshold
     is_known = limit is None or (len(found) > 0 and found[0].similarity >= limit)
     kind: Literal["identity", "unknown", "nobody"] = "identity" if found.identity else "nobody"
+    if not len(found):  # where it was compared with nobody, it is not unknown either
+        kind, is_known = "nobody", False
+    elif not is_known:
+        kind = "unknown"
     notes = []
     if seen.frames > 1:
         notes.append(f"the picture has {seen.frames} frames; the first was searched for")
+    if not len(found):
+        notes.append("no image of the gallery meets these filters, so it was compared with nobody")
     return models.Answer(
-        answer=kind if is_known else "unknown",
+        answer=kind,
         identity=found.identity if is_known else None,
         threshold=limit,
         matches=[

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,5 +97,9 @@ def serve(app: FastAPI, *, port: int, token: str, tell: Callable[[str], None]) -
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=5,
         )
+        # The server ends quietly by SIGTERM, then sends it to itself again: so what the caller has
+        # left, such as a file with the token, is cleaned up by it too.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
             uvicorn.Server(settings).run(sockets=[place])
