@@ -62,6 +62,7 @@ def main() -> None:
                     log.write(json.dumps(line) + "\n")
     lines = trials.read(arguments.log)
     typed = f"--seeds {' '.join(map(str, arguments.seeds))} --data {' '.join(arguments.data)}"
+    typed += f" --train-after {' '.join(map(str, arguments.train_after))}"
     save(
         "corrections",
         {
