@@ -343,7 +343,13 @@ def _value_changed(rng: Rng, content: Any) -> tuple[Any, str]:
 
 # -- settings -------------------------------------------------------------------------------------
 
+_LETTERS = list(zip("abcdefghij", "bcdefghijk", strict=True))
 YAMLS = [
+    "train: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]\n",
+    "train: {epochs: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
+    "method: {name: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
+    "recipe: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]\n",
+    "train: {schedule: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
     "a: &a [1]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefghij", "bcdefghijk", strict=True)) + "train: *k\n",
     "a: &a {x: 1}\n" + "".join(f"{c}: &{c}\n  <<: [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefghij", "bcdefghijk", strict=True)),
     "train: &a\n  epochs: *a\n",
@@ -653,8 +659,11 @@ def review(rng: Rng, folder: Path) -> Case:
             opened.clusters()
             opened.links()
             opened.confirmed()
-            opened.decisions()
+            opened.history()
+            opened.progress()
+            opened.question()
             opened.undo()
+            opened.redo()
         return "read"
 
     return Case(what, feed)

@@ -82,7 +82,7 @@ def valid(rng: Rng) -> tuple[str, str, bytes]:
     if kind in ("JPEG", "PNG", "WEBP", "TIFF") and rng.random() < 0.3:
         how["exif"] = _exif(rng)
         words.append("EXIF")
-    if kind in ("PNG", "WEBP", "GIF", "TIFF") and rng.random() < 0.2 and size[0] * size[1] < 10_000:
+    if kind in ("PNG", "WEBP", "GIF", "TIFF") and rng.random() < 0.2 and max(size) < 400 and "transparency" not in how:
         how |= {"save_all": True, "append_images": [picture(rng, mode, size) for _ in range(3)]}
         words.append("moving")
     return " ".join(words), kind, _file(picture(rng, mode, size), kind, **how)

@@ -36,6 +36,8 @@ FORMAT = 1
 """Raised whenever the same file would decode to other pixels."""
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a bomb, or not a crop."""
+PROGRAMS = ("EPS",)
+"""What Pillow hands to another program (Ghostscript), which executes it: of no end, or worse."""
 STALE_SECONDS = 24 * 3600
 """An unfinished store that has not been written to for so long was left by a killed process."""
 
@@ -157,7 +159,20 @@ def upright(path: Path, *, draft: int | None = None) -> Image.Image:
     Raises:
         OSError, ValueError: what is wrong with the file, in words.
     """
+    try:
+        return _opened_upright(path, draft)
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # for broken headers, Pillow's readers raise what they like
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _opened_upright(path: Path, draft: int | None) -> Image.Image:
     with Image.open(path) as opened:
+        if opened.format in PROGRAMS:
+            raise ValueError(
+                f"it is {opened.format}, which is a program and not a picture; save it as PNG"
+            )
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(
                 f"{opened.width} x {opened.height} pixels; the largest that is decoded has "
