@@ -45,7 +45,9 @@ def upload(rng: np.random.Generator, _: Path) -> Case:
     what, ending, content = fuzz_images.bad_content(rng)
     form: dict[str, str] = {}
     if rng.random() < 0.3:
-        form["box"] = str(rng.choice(["0,0,5,5", "1,1,99999,99999", "-5,0,1,1", "nan,0,1,1", "", "9" * 400]))
+        form["box"] = str(
+            rng.choice(["0,0,5,5", "1,1,99999,99999", "-5,0,1,1", "nan,0,1,1", "", "9" * 400])
+        )
     if rng.random() < 0.1:
         form["k"] = str(rng.choice(["0", "5", "-1", "x", "9" * 50]))
     client = _client()

@@ -87,7 +87,14 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _coco(_: Rng) -> dict[str, Any]:
     images = [
-        {"id": at, "file_name": f"{at}.png", "width": 20, "height": 30, "location": "l", "datetime": "d"}
+        {
+            "id": at,
+            "file_name": f"{at}.png",
+            "width": 20,
+            "height": 30,
+            "location": "l",
+            "datetime": "d",
+        }
         for at in range(N)
     ]
     annotations = [
@@ -116,7 +123,14 @@ def _megadetector(_: Rng) -> dict[str, Any]:
 
 def _tracks(_: Rng) -> list[dict[str, Any]]:
     return [
-        {"camera": "c", "frame": at, "track": at % 2, "box": [1, 2, 3, 4], "confidence": 0.5, "time": 1.5}
+        {
+            "camera": "c",
+            "frame": at,
+            "track": at % 2,
+            "box": [1, 2, 3, 4],
+            "confidence": 0.5,
+            "time": 1.5,
+        }
         for at in range(N)
     ]
 
@@ -305,7 +319,9 @@ def tree(rng: Rng, folder: Path) -> Case:
         done = "deep"
         deep = int(rng.choice([100, 990, 2000, 100_000]))
         opening, closing_ = ("[", "]") if rng.random() < 0.5 else ('{"a":', "}")
-        nested = opening * deep + ("1" if opening == "{" else "") + closing_ * (deep * (rng.random() < 0.7))
+        nested = (
+            opening * deep + ("1" if opening == "{" else "") + closing_ * (deep * (rng.random() < 0.7))
+        )
         places = [at for at, letter in enumerate(text) if letter == ":"]
         at = places[rng.integers(len(places))] + 1
         text = text[:at] + nested + "," + '"z":' + text[at:]
@@ -346,12 +362,27 @@ def _value_changed(rng: Rng, content: Any) -> tuple[Any, str]:
 _LETTERS = list(zip("abcdefghij", "bcdefghijk", strict=True))
 YAMLS = [
     "train: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]\n",
-    "train: {epochs: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
-    "method: {name: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
+    "train: {epochs: [&a [1]"
+    + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS)
+    + "]}\n",
+    "method: {name: [&a [1]"
+    + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS)
+    + "]}\n",
     "recipe: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]\n",
-    "train: {schedule: [&a [1]" + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS) + "]}\n",
-    "a: &a [1]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefghij", "bcdefghijk", strict=True)) + "train: *k\n",
-    "a: &a {x: 1}\n" + "".join(f"{c}: &{c}\n  <<: [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefghij", "bcdefghijk", strict=True)),
+    "train: {schedule: [&a [1]"
+    + "".join(f", &{c} [{', '.join(['*' + p] * 9)}]" for p, c in _LETTERS)
+    + "]}\n",
+    "a: &a [1]\n"
+    + "".join(
+        f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n"
+        for p, c in zip("abcdefghij", "bcdefghijk", strict=True)
+    )
+    + "train: *k\n",
+    "a: &a {x: 1}\n"
+    + "".join(
+        f"{c}: &{c}\n  <<: [{', '.join(['*' + p] * 9)}]\n"
+        for p, c in zip("abcdefghij", "bcdefghijk", strict=True)
+    ),
     "train: &a\n  epochs: *a\n",
     "train: &a\n  <<: *a\n",
     "a: &a [*a]\n",
@@ -683,7 +714,11 @@ def _broken_database(rng: Rng, path: Path, content: bytes, tables: Sequence[str]
             database.execute(f"DROP TABLE {table_}")
             what = f"no table {table_}"
         elif draw < 0.62:
-            database.execute(f"DELETE FROM {table_} WHERE rowid % 2 = 0" if table_ != "about" else "DELETE FROM about")
+            database.execute(
+                f"DELETE FROM {table_} WHERE rowid % 2 = 0"
+                if table_ != "about"
+                else "DELETE FROM about"
+            )
             what = f"rows of {table_} missing"
         else:
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table_})")]
@@ -697,10 +732,11 @@ def _broken_database(rng: Rng, path: Path, content: bytes, tables: Sequence[str]
             what = f"{table_}.{column} changed"
             try:
                 database.execute(
-                    f'UPDATE OR IGNORE {table_} SET "{column}" = ?', (values[rng.integers(len(values))],)
+                    f'UPDATE OR IGNORE {table_} SET "{column}" = ?',
+                    (values[rng.integers(len(values))],),
                 )
                 if rng.random() < 0.2:
-                    database.execute(f'UPDATE {table_} SET "{column}" = CAST(x\'ff\' AS TEXT)')
+                    database.execute(f"UPDATE {table_} SET \"{column}\" = CAST(x'ff' AS TEXT)")
             except sqlite3.Error:
                 what += " in vain"
         database.commit()

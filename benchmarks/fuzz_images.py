@@ -24,14 +24,28 @@ SIZE = (32, 16)
 
 MODES = {
     "JPEG": ("L", "RGB", "CMYK", "YCbCr"),
-    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"),
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
     "BMP": ("1", "L", "P", "RGB", "RGBA"),
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "F"),
     "WEBP": ("L", "RGB", "RGBA"),
     "GIF": ("1", "L", "P", "RGB", "RGBA"),
     "PPM": ("1", "L", "RGB", "I", "I;16"),
 }
-OTHERS = ("AVIF", "DDS", "EPS", "ICNS", "ICO", "IM", "JPEG2000", "MPO", "PCX", "QOI", "SGI", "TGA", "XBM")
+OTHERS = (
+    "AVIF",
+    "DDS",
+    "EPS",
+    "ICNS",
+    "ICO",
+    "IM",
+    "JPEG2000",
+    "MPO",
+    "PCX",
+    "QOI",
+    "SGI",
+    "TGA",
+    "XBM",
+)
 """What Pillow knows too: a file is told by its content, whatever its name ends in."""
 ENDINGS = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
 LENGTHS = (0, 1, 2**15, 30_000, 2**16 - 1, 2**24, 2**31 - 1, 2**32 - 1)
@@ -71,7 +85,9 @@ def valid(rng: Rng) -> tuple[str, str, bytes]:
     how: dict[str, object] = {}
     words = [kind, mode]
     if mode == "P" and kind in ("PNG", "GIF") and rng.random() < 0.6:
-        how["transparency"] = int(rng.integers(16)) if kind == "GIF" or rng.random() < 0.5 else b"\0\x80"
+        how["transparency"] = (
+            int(rng.integers(16)) if kind == "GIF" or rng.random() < 0.5 else b"\0\x80"
+        )
         words.append("transparent")
     if kind == "TIFF" and mode in ("RGB", "L", "I;16", "F") and rng.random() < 0.6:
         names = ["tiff_lzw", "tiff_adobe_deflate", "packbits", *(["jpeg"] if mode == "RGB" else [])]
@@ -82,10 +98,18 @@ def valid(rng: Rng) -> tuple[str, str, bytes]:
     if kind in ("JPEG", "PNG", "WEBP", "TIFF") and rng.random() < 0.3:
         how["exif"] = _exif(rng)
         words.append("EXIF")
-    if kind in ("PNG", "WEBP", "GIF", "TIFF") and rng.random() < 0.2 and max(size) < 400 and "transparency" not in how:
+    if (
+        kind in ("PNG", "WEBP", "GIF", "TIFF")
+        and rng.random() < 0.2
+        and max(size) < 400
+        and "transparency" not in how
+    ):
         how |= {"save_all": True, "append_images": [picture(rng, mode, size) for _ in range(3)]}
         words.append("moving")
-    return " ".join(words), kind, _file(picture(rng, mode, size), kind, **how)
+    try:
+        return " ".join(words), kind, _file(picture(rng, mode, size), kind, **how)
+    except Exception:  # what this Pillow does not write, and of damaged EXIF
+        return valid(rng)
 
 
 def _small(rng: Rng) -> tuple[int, int]:

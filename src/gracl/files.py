@@ -224,7 +224,11 @@ def load_snapshot(path: Path) -> Snapshot:
     if "epoch" not in about or "labels" not in tensors:
         raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
     labels = tensors.pop("labels")
-    if not re.fullmatch(r"[0-9]{1,9}", about["epoch"]) or labels.ndim != 1 or labels.dtype != torch.int64:
+    if (
+        not re.fullmatch(r"[0-9]{1,9}", about["epoch"])
+        or labels.ndim != 1
+        or labels.dtype != torch.int64
+    ):
         raise RunError(
             f"{path} is damaged: it is of epoch '{about['epoch'][:20]}' and has {labels.dtype} labels "
             f"{tuple(labels.shape)}; expected a number, and int64 (N,)"
@@ -304,7 +308,11 @@ def _require_kinds(found: Calibration) -> None:
     }
     for name, values in numbers.items():
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+            ):
                 raise ValueError(f"its {name} is {str(value)[:40]}, and should be a number")
     if len(found.threshold_interval) != 2 or len(found.size) != 2:
         raise ValueError("its threshold_interval and its size should be two numbers each")

@@ -87,7 +87,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value not in choices or type(value) not in {type(c) for c in choices}:
-            raise ConfigError(f"{name} is {shown(value)}; {did_you_mean(value if isinstance(value, str) else shown(value), map(str, choices))}")
+            raise ConfigError(
+                f"{name} is {shown(value)}; {did_you_mean(value if isinstance(value, str) else shown(value), map(str, choices))}"
+            )
         return value
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
@@ -106,7 +108,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
             return number
     if type(value) is not hint and not (isinstance(hint, type) and isinstance(value, hint)):
         hint_name = getattr(hint, "__name__", str(hint))
-        raise ConfigError(f"{name} is {shown(value)}, of type {type(value).__name__}; expected {hint_name}")
+        raise ConfigError(
+            f"{name} is {shown(value)}, of type {type(value).__name__}; expected {hint_name}"
+        )
     if hint is int and isinstance(value, bool):
         raise ConfigError(f"{name} is {value}; expected a whole number")
     return value

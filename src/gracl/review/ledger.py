@@ -286,7 +286,9 @@ class Ledger:
 
     def counted(self) -> int:
         """Decisions that stand, those carried over among them."""
-        return int(self._look("SELECT count(*) FROM decisions WHERE state IN ('done', 'carried')")[0][0])
+        return int(
+            self._look("SELECT count(*) FROM decisions WHERE state IN ('done', 'carried')")[0][0]
+        )
 
     def answers(self) -> list[tuple[float, bool]]:
         """Similarity and answer of each question that was answered."""
