@@ -1,4 +1,4 @@
-"""Tables, settings, weights, features, galleries and reviews that are damaged or hostile, for fuzz.py."""
+"""Tables, settings, weights, features, galleries and reviews, damaged or hostile, for fuzz.py."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _images(folder: Path) -> Records:
     return Records(tuple(Record(folder / f"{at}.png") for at in range(N)))
 
 
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _csv(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
     return text.getvalue()
@@ -525,9 +525,11 @@ class _Payload:
 
 
 ABOUTS: list[Any] = [
-    {"backbone": "hf-hub:a/b"}, {"backbone": "../x"}, {"backbone": ""}, {"backbone": 3}, {"size": [8, 8]},
-    {"size": [60_000, 60_000]}, {"size": [10**9, 10**9]}, {"size": "x"}, {"parts": 8}, {"pooling": "cls"},
-    {"backbone": "resnet50"}, {"weights": "pretrained"}, {"more": 1}, [], 3, None, "x", {"last_stride": 2},
+    {"backbone": "hf-hub:a/b"}, {"backbone": "../x"}, {"backbone": ""}, {"backbone": 3},
+    {"size": [8, 8]}, {"size": [60_000, 60_000]}, {"size": [10**9, 10**9]}, {"size": "x"}, {"parts": 8},
+    {"pooling": "cls"},
+    {"backbone": "resnet50"}, {"weights": "pretrained"}, {"more": 1}, [], 3, None, "x",
+    {"last_stride": 2},
 ]  # fmt: skip
 """What stands in a model's file about its network, changed."""
 
@@ -643,7 +645,8 @@ def _hostile_npz(rng: Rng, mark: Path) -> tuple[str, bytes]:
     odd: list[Any] = [
         np.array([_Payload(mark)], dtype=object), np.zeros((3, 3)), np.zeros(0), np.array(3),
         np.array("[" * 100_000), np.array("9" * 5000), np.array("{}"), np.array('{"dim": 1e400}'),
-        np.array('{"dim": NaN, "size": [1, 2]}'), np.full((N, 96), np.nan, np.float32), np.array(["\0"]),
+        np.array('{"dim": NaN, "size": [1, 2]}'), np.full((N, 96), np.nan, np.float32),
+        np.array(["\0"]),
     ]  # fmt: skip
     arrays[name] = odd[rng.integers(len(odd))]
     if rng.random() < 0.2:
@@ -724,7 +727,8 @@ def _broken_database(rng: Rng, path: Path, content: bytes, tables: Sequence[str]
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table_})")]
             column = str(rng.choice(columns))
             values: list[Any] = [
-                None, "x", b"\xff\0", 2**62, -5, 1e300, "[" * 100_000, "{}", "[]", "[[1, 2]]", "9" * 5000,
+                None, "x", b"\xff\0", 2**62, -5, 1e300, "[" * 100_000, "{}", "[]", "[[1, 2]]",
+                "9" * 5000,
                 '{"rows": [999], "before": [0], "after": [1], "names": []}',
                 '{"rows": [0], "before": [7], "after": [1], "names": []}',
                 '{"rows": ["a"], "before": [0], "after": [1], "names": [[]]}', "null", "3",

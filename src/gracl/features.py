@@ -56,8 +56,8 @@ DAMAGE = (
     zlib.error,
     struct.error,
 )
-"""What readers raise at a file that is broken, or that is another's; RuntimeError: one that claims to be
-encrypted, or packed in a way that nobody knows; MemoryError: one that claims to be larger than it is."""
+"""What readers raise at a file that is broken, or that is another's; RuntimeError: it claims to be
+encrypted, or packed in a way that nobody knows; MemoryError: it claims to be larger than it is."""
 
 
 @dataclass(frozen=True, eq=False)

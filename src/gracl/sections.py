@@ -34,6 +34,7 @@ def shown(value: Any) -> str:
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 6
+_SHORT.maxlevel = 3
 
 
 class Section:
@@ -87,9 +88,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value not in choices or type(value) not in {type(c) for c in choices}:
-            raise ConfigError(
-                f"{name} is {shown(value)}; {did_you_mean(value if isinstance(value, str) else shown(value), map(str, choices))}"
-            )
+            found = value if isinstance(value, str) else shown(value)
+            raise ConfigError(f"{name} is {shown(value)}; {did_you_mean(found, map(str, choices))}")
         return value
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
