@@ -35,9 +35,12 @@ def _client() -> Any:
     from gracl.web.search_app import search_application
     from gracl.web.search_desk import Desk
 
-    place = Path(tempfile.mkdtemp(prefix="fuzz-gallery-")) / "x.gallery"
+    held = tempfile.TemporaryDirectory(prefix="fuzz-")  # removed when this process ends
+    place = Path(held.name) / "x.gallery"
     place.write_bytes(fuzz_files.good("x.gallery"))
-    return TestClient(search_application(Desk(place, device="cpu")), raise_server_exceptions=False)
+    client = TestClient(search_application(Desk(place, device="cpu")), raise_server_exceptions=False)
+    client.held = held  # type: ignore[attr-defined]
+    return client
 
 
 def upload(rng: np.random.Generator, _: Path) -> Case:

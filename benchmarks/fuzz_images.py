@@ -159,18 +159,23 @@ def _head_flipped(rng: Rng, content: bytes) -> bytes:
     return _flipped(rng, content, 80)
 
 
+def _stretch(rng: Rng, content: bytes) -> tuple[int, int]:
+    first, behind = sorted(int(place) for place in rng.integers(len(content), size=2))
+    return first, behind
+
+
 def _cut_out(rng: Rng, content: bytes) -> bytes:
-    first, behind = sorted(rng.integers(len(content), size=2).tolist())
+    first, behind = _stretch(rng, content)
     return content[:first] + content[behind:]
 
 
 def _repeated(rng: Rng, content: bytes) -> bytes:
-    first, behind = sorted(rng.integers(len(content), size=2).tolist())
+    first, behind = _stretch(rng, content)
     return content[:behind] + content[first:behind] * int(rng.integers(1, 4)) + content[behind:]
 
 
 def _blanked(rng: Rng, content: bytes) -> bytes:
-    first, behind = sorted(rng.integers(len(content), size=2).tolist())
+    first, behind = _stretch(rng, content)
     return content[:first] + bytes([int(rng.choice([0, 255]))]) * (behind - first) + content[behind:]
 
 
