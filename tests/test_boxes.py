@@ -433,3 +433,21 @@ def test_polygons_are_not_kept_and_a_byte_order_mark_is_read(tmp_path: Path) -> 
     assert len(read_coco(file).train) == 1
     with pytest.raises(DataError, match="no annotation has 'segmentation'"):
         read_coco(file, identity="segmentation")
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000])
+def test_json_that_python_cannot_hold_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"images": {value}}}')
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        read_boxes(tmp_path / "a.json")
+
+
+def test_a_category_that_is_a_list_is_one_that_is_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    found = [{"category": kind, "conf": 0.9, "bbox": [0, 0, 1, 1]} for kind in ("1", [1], {"a": 1})]
+    file = tmp_path / "found.json"
+    images = [{"file": "a.png", "detections": found}]
+    file.write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": images}))
+    dataset = read_megadetector(file)
+    assert len(dataset.train) == 1
+    assert any("other categories are left out: 2 times" in note for note in dataset.notes)

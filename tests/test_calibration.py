@@ -230,11 +230,20 @@ def test_files_of_others_are_neither_read_nor_overwritten(content: str, tmp_path
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     file = write_calibration(tmp_path / "c.json", calibrate(crowd(), rate=0.01))
     whole = json.loads(file.read_text())
-    for change in ({"threshold": float("nan")}, {"threshold": "high"}, {"notes": None}, {"more": 1}):
+    changes: list[dict[str, Any]] = [
+        {"threshold": float("nan")}, {"threshold": "high"}, {"notes": None}, {"more": 1},
+        {"threshold": 10**400}, {"threshold_interval": [0.1]}, {"size": ["a", 1]}, {"n_units": [1]},
+        {"unit": 3}, {"notes": [3]}, {"rate": {}},
+        {"false_matches": {**whole["false_matches"], "low": []}},
+    ]  # fmt: skip
+    for change in changes:
         file.write_text(json.dumps({**whole, **change}))
         with pytest.raises(DataError, match="cannot be read as a calibration"):
             read_calibration(file)
-    file.write_text(file.read_text()[:40])
+    file.write_text('{"a":' * 100_000)
+    with pytest.raises(DataError, match="cannot be read as a calibration"):
+        read_calibration(file)
+    file.write_text(json.dumps(whole)[:40])
     with pytest.raises(DataError, match="cannot be read as a calibration"):
         read_calibration(file)
     with pytest.raises(DataError, match="does not exist"):

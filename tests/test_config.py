@@ -441,3 +441,35 @@ def test_every_setting_says_what_it_is() -> None:
 def test_a_section_left_empty_in_yaml_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("train:\n", encoding="utf-8")
     assert Config.load(tmp_path / "empty.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: 2024-13-45",
+        "train: {epochs: !!float x}",
+        "train: {epochs: !!bool x}",
+        "train: {epochs: !!timestamp x}",
+        "train: {seed: " + "9" * 5000 + "}",
+        "[" * 100_000,
+        "- " * 5000,
+        "train: {epochs: !!python/object/apply:os.getpid []}",
+        "recipe: {a: 1}",
+    ],
+)
+def test_yaml_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        Config.load(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "place", ["train: {0}", "train: {{epochs: {0}}}", "train: {{schedule: {0}}}",
+              "model: {{size: {0}}}", "method: {{name: {0}}}", "recipe: {0}"]
+)  # fmt: skip
+def test_an_error_does_not_write_out_what_aliases_multiply(tmp_path: Path, place: str) -> None:
+    lists = ["&a0 [1]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+    (tmp_path / "a.yaml").write_text(place.format(f"[{', '.join(lists)}]"))  # 9 ** 11 ones
+    with pytest.raises(ConfigError) as refused:
+        Config.load(tmp_path / "a.yaml")
+    assert len(str(refused.value)) < 10_000

@@ -668,6 +668,38 @@ def test_a_file_of_someone_else_is_neither_read_nor_overwritten(
     assert path.read_bytes() == held
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"about": "[" * 100_000},
+        {"about": '{"dim": 1e400}'},
+        {"identity": np.array(["a"])},
+        {"features": np.zeros((3, 3))},
+        {"path": np.array("a")},
+    ],
+)
+def test_an_npz_that_contradicts_itself_is_refused(
+    change: dict[str, Any], model: Embedder, files: list[Path], tmp_path: Path
+) -> None:
+    path = write_features(tmp_path / "f.npz", known_features(model, files))
+    with np.load(path) as held:
+        arrays = {name: held[name] for name in held.files}
+    np.savez(path, **(arrays | change))
+    with pytest.raises(DataError, match="cannot be read as features"):
+        read_features(path)
+
+
+def test_a_csv_without_rows_or_with_short_ones_is_refused(
+    model: Embedder, files: list[Path], tmp_path: Path
+) -> None:
+    path = write_features(tmp_path / "f.csv", known_features(model, files))
+    head, first, *_ = path.read_text(encoding="utf-8").splitlines()
+    for rows in ([], [first[:5]], [first, "a"]):
+        path.write_text("\n".join([head, *rows]), encoding="utf-8")
+        with pytest.raises(DataError, match="cannot be read as features"):
+            read_features(path)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_cut_file_is_refused(ending: str, model: Embedder, files: list[Path], tmp_path: Path) -> None:
     path = write_features(tmp_path / f"f{ending}", embed(model, files))

@@ -432,3 +432,27 @@ def test_another_process_forgets_while_two_objects_of_one_process_have_it_open(t
             assert [hit.identity for hit in opened.search(images[0])] == ["Cassandra"]
         one.add(random_image(5), identity="Emil")
         assert other.identities() == {"Cassandra": 1, "Emil": 1}
+
+
+@pytest.mark.parametrize("spoilt", ["'x'", "x'00'", "3", "1e300"])
+def test_damaged_features_and_pictures_are_told(tmp_path, spoilt):
+    filled(tmp_path / "a.gallery")[0].close()
+    with closing(sqlite3.connect(tmp_path / "a.gallery")) as database:
+        database.execute(f"UPDATE vectors SET vector = {spoilt} WHERE id = 7")
+        database.execute(f"INSERT OR REPLACE INTO thumbnails VALUES (7, {spoilt})")
+        database.commit()
+    store = SqliteStore(tmp_path / "a.gallery")
+    with pytest.raises(GalleryError, match="is damaged"):
+        store.nearest(rows_of(1), 3, Where())
+    if not spoilt.startswith("x"):
+        with pytest.raises(GalleryError, match="is damaged"):
+            store.thumbnail(7)
+
+
+def test_a_gallery_that_says_too_much_of_itself_is_refused(tmp_path):
+    filled(tmp_path / "a.gallery")[0].close()
+    with closing(sqlite3.connect(tmp_path / "a.gallery")) as database:
+        database.execute("UPDATE about SET content = ?", ["[" * 100_000])
+        database.commit()
+    with pytest.raises(GalleryError, match="cannot be opened as a gallery"):
+        SqliteStore(tmp_path / "a.gallery")

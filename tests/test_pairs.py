@@ -107,3 +107,8 @@ def test_a_wrong_judgement_is_named(tmp_path, records, text, message):
 def test_links_do_not_take_judgements(tmp_path, records):
     with pytest.raises(DataError, match="expected first, second, link"):
         read_links(written(tmp_path, "first,second,same\na.jpg,b.jpg,1\n"), records, root=tmp_path)
+
+
+def test_a_name_with_a_nul_is_of_no_image(tmp_path, records):
+    with pytest.raises(DataError, match="not among the"):
+        read_links(written(tmp_path, "first,second,link\na.jpg,b\0.jpg,must\n"), records, root=tmp_path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -534,3 +536,37 @@ def test_a_real_run_is_reviewed(small_run, tmp_path):
     assert json.loads((folder / "data.json").read_text())["fingerprint"] == Ledger(
         folder / "review.sqlite"
     ).about("fingerprint")
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "DROP TABLE links",
+        "DROP TABLE images",
+        'DELETE FROM images WHERE "row" = 29',
+        'DELETE FROM images WHERE "row" = 2',
+        "UPDATE images SET base = 'x'",
+        "UPDATE images SET base = 4611686018427387904",
+        "UPDATE images SET path = CAST(x'ff' AS TEXT)",
+        "UPDATE decisions SET change = '[]'",
+        "UPDATE decisions SET change = '" + "[" * 100_000 + "'",
+        'UPDATE decisions SET change = \'{"rows": [999], "before": [0], "after": [1], "names": []}\'',
+        'UPDATE decisions SET change = \'{"rows": [0], "before": [7], "after": [1], "names": []}\'',
+        "UPDATE links SET first = 'x'",
+        "UPDATE links SET second = 30",
+        "UPDATE decisions SET similarity = 'x'",
+        "UPDATE about SET value = '[[1]]' WHERE key = 'names'",
+    ],
+)
+def test_a_damaged_review_is_told_at_once_and_left_as_it_is(tmp_path, spoilt):
+    study = study_of(tmp_path / "run", TRUTH)
+    with Review.open(study, by="Ann") as opened:
+        opened.merge([0, 1])
+    file = tmp_path / "run" / "review.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(spoilt)
+        database.commit()
+    with pytest.raises(ReviewError):
+        Review.open(study, by="Ann")
+    with closing(sqlite3.connect(file)) as database:  # let go of
+        assert database.execute("SELECT count(*) FROM decisions").fetchone() == (1,)

@@ -158,6 +158,16 @@ def test_images_of_other_data_are_left_out_and_counted(review, tmp_path):
             "cannot be read",
         ),
         ("nowhere.csv", None, "cannot be read"),
+        ("a.csv", "identity,path\nAda\n", "line 2 has too few cells"),
+        ("a.csv", "cluster,image_id\n3\n", "line 2 has too few cells"),
+        ("a.json", '{"images": [{"id": 1, "file_name": {}}], "annotations": []}', "a file_name is"),
+        ("a.json", '{"images": ' + "[" * 100_000, "cannot be read"),
+        (
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "a"}], "annotations": '
+            '[{"image_id": 1, "bbox": [Infinity, 1, 1, 1]}]}',
+            "cannot be read",
+        ),
     ],
 )
 def test_a_broken_table_is_refused_in_words_and_changes_nothing(review, tmp_path, name, text, words):

@@ -308,6 +308,7 @@ BAD = {
     "bomb": (bomb(30_000, 30_000), 413, "100,000,000"),
     "just too large": (bomb(10_001, 10_000), 413, "100,000,000"),
     "wide bomb": (bomb(2**31 - 1, 1), 413, "100,000,000"),
+    "too long to resize": (bomb(100_001, 1), 413, "no side of more than 100,000"),
     "no size": (bomb(0, 0), 415, "no picture"),
     "zip": (b"PK\x03\x04" + bytes(100), 415, "no picture"),
 }

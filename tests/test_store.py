@@ -291,8 +291,55 @@ def test_oversize_image_is_not_decoded(tmp_path: Path, monkeypatch: pytest.Monke
     opened = open_store(records_of(fits, save_image(tmp_path / "b.png", size=(10, 11))), size=SIZE)
     assert opened.records == records_of(fits)
     assert opened.problems[0].reason == (
-        "ValueError: 11 x 10 pixels; the largest that is decoded has 100"
+        "ValueError: 11 x 10 pixels; the largest that is decoded has 100, and no side of more than "
+        "100,000"
     )
+
+
+def test_a_side_that_is_too_long_to_resize_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (100_001, 1)).save(tmp_path / "long.png")
+    with pytest.raises(ValueError, match="no side of more than 100,000"):
+        decode(Record(tmp_path / "long.png"), SIZE)
+    Image.new("1", (100_000, 1)).save(tmp_path / "long.png")
+    assert decode(Record(tmp_path / "long.png"), SIZE).shape == (3, *SIZE)
+
+
+def test_a_bomb_is_an_error_of_the_kind_that_decode_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_image(tmp_path / "a.png", size=(10, 11))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow's own limit, of an error of its own
+    with pytest.raises(ValueError, match="DecompressionBombError"):
+        decode(Record(path), SIZE)
+
+
+def test_a_program_called_jpg_is_refused_and_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    random_image().save(tmp_path / "a.jpg", "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it was executed"))
+    with pytest.raises(ValueError, match="EPS, which is a program"):
+        decode(Record(tmp_path / "a.jpg"), SIZE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_picture_that_is_not_all_numbers_is_refused(tmp_path: Path, value: float) -> None:
+    values = np.ones((9, 9), np.float32)
+    values[3, 4] = value
+    Image.fromarray(values).save(tmp_path / "heat.tif")
+    with pytest.raises(ValueError, match="not all finite"):
+        decode(Record(tmp_path / "heat.tif"), SIZE)
+
+
+def test_many_grey_values_are_spread_as_one_whole_however_wide_the_picture() -> None:
+    for shape in ((700, 9001), (2, 30_000), (30_000, 2), (1, 1)):
+        values = np.random.default_rng(0).integers(20, 60_000, shape).astype(np.uint16)
+        low, high = int(values.min()), int(values.max())
+        expected = ((values - float(low)) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        found = np.asarray(store.to_rgb(Image.fromarray(values)))
+        assert (found == expected[:, :, None]).all(), shape
 
 
 def test_error_of_any_type_from_a_reader_is_one_bad_image(

@@ -220,3 +220,17 @@ def test_spans_hold_all_boxes_and_times_only_where_all_are_known():
     assert span == (3, 5, 1, 2, 2)
     lost = Tracks("n", (*seen, Detection(9, 1, (0, 0, 1, 1)))).spans()[1]
     assert lost == (3, 9, None, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "cannot be read as JSON"),
+        ('[{"frame": ' + "9" * 5000 + "}]", "cannot be read as JSON"),
+        ('[{"frame": 1, "track": 2, "box": [1, 2, 3, ' + "9" * 400 + "]}]", "expected a number"),
+    ],
+)
+def test_json_that_python_cannot_hold_is_refused(tmp_path, text, words):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_tracks(tmp_path / "a.json")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 
 from gracl import training
 from gracl.config import Config
@@ -527,3 +528,20 @@ def test_a_run_continues_where_its_images_were_moved(people, tmp_path):
     (tmp_path / "here").rename(tmp_path / "there")
     longer = SMALL.replace({"train": {"epochs": 4}})
     assert len(train(longer, load_dataset(tmp_path / "there"), tmp_path / "run").epochs) == 4
+
+
+@pytest.mark.parametrize(
+    ("epoch", "labels"),
+    [
+        ("x", torch.arange(3)),
+        ("9" * 5000, torch.arange(3)),
+        ("3", torch.zeros(3, dtype=torch.bfloat16)),
+        ("3", torch.zeros(2, 2, dtype=torch.int64)),
+        ("3", None),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path, epoch, labels):
+    tensors = {"model.x": torch.zeros(1)} | ({} if labels is None else {"labels": labels})
+    (tmp_path / "c.safetensors").write_bytes(to_safetensors(tensors, {"epoch": epoch}))
+    with pytest.raises(RunError):
+        load_snapshot(tmp_path / "c.safetensors")

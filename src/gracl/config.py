@@ -16,7 +16,7 @@ import yaml
 
 from gracl.errors import ConfigError, did_you_mean
 from gracl.method_settings import GRACLConfig, MethodConfig, settings_of
-from gracl.sections import Section, ranged, replaced
+from gracl.sections import Section, ranged, replaced, shown
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,11 @@ class Config(Section):
                 raise ConfigError(f"'{source}' is neither a file that exists nor a recipe; {known}")
             try:
                 text = path.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{source} is not a text file in UTF-8: {error}") from error
         try:
             settings = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
+        except Exception as error:  # for dates and numbers that are none, PyYAML raises what it likes
             raise ConfigError(f"{source} is not YAML: {error}") from error
         if not isinstance(settings, dict):
             raise ConfigError(
@@ -213,7 +213,8 @@ class Config(Section):
             )
         base = over or cls()
         if "recipe" in settings:
-            recipe = str(settings.pop("recipe"))
+            recipe = settings.pop("recipe")
+            recipe = recipe if isinstance(recipe, str) else shown(recipe)
             if recipe not in recipes():
                 raise ConfigError(f"{source}: no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
             base = cls.load(recipe)

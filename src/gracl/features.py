@@ -16,7 +16,9 @@ import csv
 import importlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -39,8 +41,23 @@ SIDES = ("x", "y", "w", "h")
 MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
 """Columns of a CSV that say the same in every row: a CSV has no place for what is true of all."""
 Columns = dict[str, list[Any]]
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile)
-"""What readers raise at a file that is broken, or that is another's."""
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    EOFError,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+"""What readers raise at a file that is broken, or that is another's; RuntimeError: it claims to be
+encrypted, or packed in a way that nobody knows; MemoryError: it claims to be larger than it is."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -213,17 +214,30 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(path: Path) -> Snapshot:
-    """Reads a checkpoint."""
-    tensors, about = _read_safetensors(path)
-    if "epoch" not in about:
-        raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
+    """Reads a checkpoint.
 
-    labels = tensors.pop("labels").numpy()
+    Raises:
+        WeightsError: the file is damaged.
+        RunError: it is no checkpoint.
+    """
+    tensors, about = _read_safetensors(path)
+    if "epoch" not in about or "labels" not in tensors:
+        raise RunError(f"{path} is not a checkpoint of gracl; expected one that a run wrote")
+    labels = tensors.pop("labels")
+    if (
+        not re.fullmatch(r"[0-9]{1,9}", about["epoch"])
+        or labels.ndim != 1
+        or labels.dtype != torch.int64
+    ):
+        raise RunError(
+            f"{path} is damaged: it is of epoch '{about['epoch'][:20]}' and has {labels.dtype} labels "
+            f"{tuple(labels.shape)}; expected a number, and int64 (N,)"
+        )
     state: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         part, _, name = key.partition(".")
         state.setdefault(part, {})[name] = value
-    return Snapshot(int(about["epoch"]), state, labels)
+    return Snapshot(int(about["epoch"]), state, labels.numpy())
 
 
 def write_labels(path: Path, records: Records, labels: Labels) -> None:
@@ -270,15 +284,42 @@ def read_calibration(path: str | Path) -> Calibration:
         for name in ("threshold_interval", "size", "notes"):
             found[name] = tuple(found[name])
         calibration = Calibration(**found)
-        if not math.isfinite(calibration.threshold):
-            raise ValueError(f"its threshold is {calibration.threshold}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _require_kinds(calibration)
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{path} cannot be read as a calibration: {words}. Expected a file that 'gracl calibrate' "
             "or gracl.write_calibration wrote"
         ) from error
     return calibration
+
+
+def _require_kinds(found: Calibration) -> None:
+    """A `ValueError` where a number is none, or a word."""
+    rates = (found.false_matches, found.true_matches, found.false_answers, found.true_answers)
+    numbers: dict[str, tuple[Any, ...]] = {
+        "threshold": (found.threshold,),
+        "threshold_interval": found.threshold_interval,
+        "rate": (found.rate,),
+        "rates": tuple(value for rate in rates if rate for value in dataclasses.astuple(rate)),
+        "counts": (found.gallery, found.n_units, *found.size),
+    }
+    for name, values in numbers.items():
+        for value in values:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+            ):
+                raise ValueError(f"its {name} is {str(value)[:40]}, and should be a number")
+    if len(found.threshold_interval) != 2 or len(found.size) != 2:
+        raise ValueError("its threshold_interval and its size should be two numbers each")
+    words = (found.rate_per, found.evidence, found.unit, found.protocol, *found.notes)
+    for word in (*words, found.fingerprint, found.backbone, found.version):
+        if not isinstance(word, str):
+            raise ValueError(f"it has {str(word)[:40]} where a word should be")
 
 
 def require_calibration_writable(path: Path) -> None:
@@ -346,6 +387,4 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as safetensors: {str(error).splitlines()[0]}"
-        ) from error
+        raise WeightsError(f"{path} cannot be read as safetensors: {first_line(error)}") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from gracl.errors import ConfigError, did_you_mean
-from gracl.sections import Section, ranged
+from gracl.sections import Section, ranged, shown
 
 Algorithm = Literal["dbscan", "hdbscan", "agglomerative", "community"]
 
@@ -280,7 +280,7 @@ def settings_of(name: Any) -> type[MethodConfig]:
         ConfigError: no method has this name.
     """
     if not isinstance(name, str):
-        raise ConfigError(f"method.name is {name!r}; expected the name of a method, as gracl")
+        raise ConfigError(f"method.name is {shown(name)}; expected the name of a method, as gracl")
     if name in SETTINGS:
         return SETTINGS[name]
     from gracl.methods import METHODS  # heavy, and only asked for a method of the user's own

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -19,6 +20,21 @@ T = TypeVar("T", bound="Section")
 def ranged(default: float, low: float, high: float = math.inf) -> Any:
     """A number that must lie in [low, high]."""
     return field(default=default, metadata={"range": (low, high)})
+
+
+def shown(value: Any) -> str:
+    """A value for an error, cut where it is long: YAML's aliases write billions of items in a line.
+
+    >>> shown([256, 128]), shown([list(range(9))] * 9)
+    ('[256, 128]', '[[0, 1, 2, 3, 4, 5, ...], [0, 1, 2, 3, 4, 5, ...], ...]')
+    """
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 6
+_SHORT.maxlevel = 3
 
 
 class Section:
@@ -60,7 +76,7 @@ def replaced(section: T, settings: Mapping[str, Any], path: str = "") -> T:
         elif value is None or isinstance(value, Mapping):  # None: a section left empty in YAML
             changed[key] = replaced(current, value or {}, f"{name}.")
         else:
-            raise ConfigError(f"{name} is {value!r}; expected settings below it")
+            raise ConfigError(f"{name} is {shown(value)}; expected settings below it")
     try:
         return dataclasses.replace(section, **changed)  # type: ignore[type-var]
     except ConfigError as error:
@@ -72,26 +88,29 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value not in choices or type(value) not in {type(c) for c in choices}:
-            raise ConfigError(f"{name} is {value!r}; {did_you_mean(str(value), map(str, choices))}")
+            found = value if isinstance(value, str) else shown(value)
+            raise ConfigError(f"{name} is {shown(value)}; {did_you_mean(found, map(str, choices))}")
         return value
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
-            raise ConfigError(f"{name} is {value!r}; expected {len(kinds)} numbers, as [256, 128]")
+            raise ConfigError(f"{name} is {shown(value)}; expected {len(kinds)} numbers, as [256, 128]")
         numbers = tuple(_checked(name, v, kind) for v, kind in zip(value, kinds, strict=True))
         if min(numbers) < 8:
-            raise ConfigError(f"{name} is {value!r}; each must be at least 8 pixels")
+            raise ConfigError(f"{name} is {shown(value)}; each must be at least 8 pixels")
         return numbers
     if hint is float:
         # YAML 1.1 reads 5e-4 as text, since it has no point
         number = _number(value)
         if number is not None:
             if not math.isfinite(number):
-                raise ConfigError(f"{name} is {value!r}; expected a finite number")
+                raise ConfigError(f"{name} is {shown(value)}; expected a finite number")
             return number
     if type(value) is not hint and not (isinstance(hint, type) and isinstance(value, hint)):
         hint_name = getattr(hint, "__name__", str(hint))
-        raise ConfigError(f"{name} is {value!r}, of type {type(value).__name__}; expected {hint_name}")
+        raise ConfigError(
+            f"{name} is {shown(value)}, of type {type(value).__name__}; expected {hint_name}"
+        )
     if hint is int and isinstance(value, bool):
         raise ConfigError(f"{name} is {value}; expected a whole number")
     return value

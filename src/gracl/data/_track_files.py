@@ -74,7 +74,7 @@ class Content(NamedTuple):
 def _number(word: Any, what: str) -> float:
     try:
         value = float(word)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} is {word!r}; expected a number") from None
     if isinstance(word, bool) or not math.isfinite(value):
         raise ValueError(f"{what} is {word!r}; expected a finite number")
@@ -311,6 +311,8 @@ def _read_json(path: Path, _: tuple[int, int]) -> Content:
         entries = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: no JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; lists in lists in lists
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(entries, list):
         raise DataError(
             f"{path} holds a {type(entries).__name__}; expected a list of objects, one a box"

@@ -269,9 +269,8 @@ def _megadetector(
                 if not isinstance(sure, int | float):
                     reason = f"detection {place} has the confidence {sure}; expected a number"
                     parts.problems.append(Problem(picture.path, reason))
-                elif as_text(found.get("category")) not in wanted:
-                    kind = names.get(found.get("category"), found.get("category"))
-                    tally.add("boxes of other categories are left out", str(kind))
+                elif (kind := as_text(found.get("category"))) not in wanted:
+                    tally.add("boxes of other categories are left out", str(names.get(kind, kind)))
                 elif not sure >= confidence:
                     tally.add(f"boxes below the confidence {confidence} are left out", str(sure))
                 else:
@@ -302,7 +301,7 @@ def _load(file: str | Path) -> tuple[Path, Entry]:
     try:
         with path.open(encoding="utf-8-sig") as text:
             data = json.load(text, object_pairs_hook=_slim)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also numbers of 5,000 digits
         raise DataError(f"{path} cannot be read as JSON in UTF-8: {error}") from error
     if not isinstance(data, dict):
         raise DataError(

@@ -99,7 +99,7 @@ def _by_path(table: Path, records: Records, root: Path) -> Find:
         place.setdefault(os.path.realpath(record.path), []).append(number)
 
     def find(name: str, line: int) -> int:
-        found = place.get(os.path.realpath(root / name), [])
+        found = [] if "\0" in name else place.get(os.path.realpath(root / name), [])
         if len(found) == 1:
             return found[0]
         if found:

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,10 @@ FORMAT = 1
 """Raised whenever the same file would decode to other pixels."""
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a bomb, or not a crop."""
+MAX_SIDE = 100_000
+"""A picture of a hundred million by one takes gigabytes to be resized."""
+PROGRAMS = ("EPS",)
+"""What Pillow hands to another program (Ghostscript), which executes it: of no end, or worse."""
 STALE_SECONDS = 24 * 3600
 """An unfinished store that has not been written to for so long was left by a killed process."""
 
@@ -157,15 +161,33 @@ def upright(path: Path, *, draft: int | None = None) -> Image.Image:
     Raises:
         OSError, ValueError: what is wrong with the file, in words.
     """
+    try:
+        return _opened_upright(path, draft)
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # for broken headers, Pillow's readers raise what they like
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _opened_upright(path: Path, draft: int | None) -> Image.Image:
     with Image.open(path) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
+        if opened.format in PROGRAMS:
+            raise ValueError(
+                f"it is {opened.format}, which is a program and not a picture; save it as PNG"
+            )
+        if is_too_large(opened):
             raise ValueError(
                 f"{opened.width} x {opened.height} pixels; the largest that is decoded has "
-                f"{MAX_PIXELS:,}"
+                f"{MAX_PIXELS:,}, and no side of more than {MAX_SIDE:,}"
             )
         if draft is not None:
             opened.draft("RGB", (draft, draft))
         return to_rgb(opened)
+
+
+def is_too_large(picture: Image.Image) -> bool:
+    """Whether a picture is one that is not decoded: its head alone is looked at."""
+    return picture.width * picture.height > MAX_PIXELS or max(picture.size) > MAX_SIDE
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -179,7 +201,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         image = _to_8_bit(image)
     if "transparency" in image.info:
         image = image.convert("RGBA")  # what Pillow asks for, with a warning, of palette images
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def crop(record: Record, picture: Image.Image) -> Image.Image:
@@ -196,9 +218,21 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
     Cameras that write them (thermal, depth) use no common range, so there is no fixed factor.
     """
-    values = np.asarray(image, dtype=np.float64)
-    low, high = values.min(), values.max()
-    return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+    rows = max(1, 2**22 // image.width)  # at a time: as float64 a picture takes eight times its bytes
+
+    def strips() -> Iterator[tuple[int, NDArray[np.float64]]]:
+        for top in range(0, image.height, rows):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            yield top, np.asarray(strip, dtype=np.float64)
+
+    extremes = [(values.min(), values.max()) for _, values in strips()]
+    low, high = np.min([least for least, _ in extremes]), np.max([most for _, most in extremes])
+    if not np.isfinite([low, high]).all():
+        raise ValueError("its values are not all finite numbers; write others where there are none")
+    grey = np.empty((image.height, image.width), dtype=np.uint8)
+    for top, values in strips():
+        grey[top : top + rows] = (values - low) * (255 / max(high - low, 1e-12))
+    return Image.fromarray(grey)
 
 
 def inside(box: Box, image: Image.Image) -> tuple[int, int, int, int]:

@@ -91,7 +91,9 @@ class SqliteStore(Store):
                 )
             self._settle()
             return About.of_json(self._run("SELECT content FROM about")[0][0])
-        except (sqlite3.DatabaseError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (
+            sqlite3.DatabaseError, IndexError, KeyError, TypeError, ValueError, RecursionError,
+        ) as error:  # fmt: skip
             raise GalleryError(
                 f"{self.path} cannot be opened as a gallery: {error}. Expected a file that 'gracl "
                 "gallery build' made"
@@ -209,8 +211,17 @@ class SqliteStore(Store):
             )
             while batch := list(islice(rows, 4096)):
                 ids = np.array([id for id, _ in batch], dtype=np.int64)
-                joined = b"".join(vector for _, vector in batch)
-                self._held.append(ids, np.frombuffer(joined, dtype="<f4").reshape(len(batch), -1))
+                self._held.append(ids, self._unpacked([vector for _, vector in batch]))
+
+    def _unpacked(self, vectors: Sequence[Any]) -> Rows:
+        """(B, D) rows as they lie on disk."""
+        length = 4 * self.about.dim
+        if not all(isinstance(vector, bytes) and len(vector) == length for vector in vectors):
+            raise GalleryError(
+                f"{self.path} is damaged: a row of features is not of {self.about.dim} numbers. Take a "
+                "copy of the file that is whole, or build it anew"
+            )
+        return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
 
     # -- forgetting ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gracl.data.records import Box
+from gracl.errors import GalleryError
 from gracl.gallery.entries import FACTS, Entry, Where
 
 COLUMNS = ("id", "path", "x", "y", "w", "h", *FACTS, "stamp")
@@ -235,13 +236,11 @@ class Store(ABC):
 
     def thumbnail(self, id: int) -> bytes | None:
         """The JPEG of an entry's thumbnail, if it has one."""
-        rows = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", [id])
-        return bytes(rows[0][0]) if rows else None
+        return _content(self._run("SELECT jpeg FROM thumbnails WHERE id = ?", [id]))
 
     def model(self) -> bytes | None:
         """The model's file, if it was kept."""
-        rows = self._run("SELECT content FROM model")
-        return bytes(rows[0][0]) if rows else None
+        return _content(self._run("SELECT content FROM model"))
 
 
 @dataclass(frozen=True)
@@ -252,6 +251,18 @@ class Traces:
     vectors: tuple[bytes, ...]
     """Each row of features as it lay on disk."""
     jpegs: tuple[bytes, ...]
+
+
+def _content(rows: Sequence[tuple[Any, ...]]) -> bytes | None:
+    """The file in the first of some rows, if there is one."""
+    if not rows:
+        return None
+    if not isinstance(rows[0][0], bytes | memoryview):
+        raise GalleryError(
+            f"the gallery is damaged: it holds a {type(rows[0][0]).__name__} where a file should be. "
+            "Take a copy of it that is whole, or build it anew"
+        )
+    return bytes(rows[0][0])
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:

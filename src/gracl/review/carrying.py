@@ -64,6 +64,11 @@ def prepare(ledger: Ledger, study: Study) -> None:
             f"{ledger.path} is a review of other images than those of {study.run.folder}. Move it away "
             "to begin anew"
         )
+    if len(ledger.images()) != len(study.records):
+        raise ReviewError(
+            f"{ledger.path} is damaged: it has {len(ledger.images())} of {len(study.records)} images. "
+            "Take a copy of the file that is whole, or move it away to begin anew"
+        )
     if ledger.about("labels") != digest(study.labels):  # it was trained further since
         _begin(ledger, study, _taken(ledger), fingerprint)
 

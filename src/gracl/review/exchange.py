@@ -37,6 +37,8 @@ EXIF_ORIENTATION = 0x0112
 SIDEWAYS = {5, 6, 7, 8}
 """Orientations whose upright picture is as wide as the stored one is high."""
 Key = tuple[str, Box | None]
+DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error)
+"""What readers raise at a file that is broken, or that is another's."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def read(study: Study, path: str | Path) -> Found:
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = list(_from_coco(text) if path.suffix.lower() == ".json" else _from_table(text, place))
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except DAMAGE as error:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReviewError(
             f"{path} cannot be read as who is who: {words}. Expected a CSV with path and identity, or "
@@ -259,7 +261,7 @@ def _from_table(text: str, place: _Places) -> Iterable[tuple[Key, str]]:
     names = set(rows.fieldnames or ())
     if names >= {"image_id", "cluster"}:
         for row in rows:
-            record = place.stems.get(row["image_id"])
+            record = place.stems.get(_whole(row["image_id"], rows.line_num))
             yield (str(record.path), record.box) if record else (row["image_id"], None), row["cluster"]
         return
     if not names >= {"path", "identity"}:
@@ -267,12 +269,22 @@ def _from_table(text: str, place: _Places) -> Iterable[tuple[Key, str]]:
     for row in rows:
         sides = [row.get(side) for side in SIDES]
         box = Box(*(int(side or 0) for side in sides)) if all(sides) else None
-        yield (row["path"], box), row["identity"] or ""
+        yield (_whole(row["path"], rows.line_num), box), row["identity"] or ""
+
+
+def _whole(cell: str | None, line: int) -> str:
+    """A cell that a short line may lack."""
+    if cell is None:
+        raise ValueError(f"line {line} has too few cells")
+    return cell
 
 
 def _from_coco(text: str) -> Iterable[tuple[Key, str]]:
     content = json.loads(text)
     pictures = {picture["id"]: picture["file_name"] for picture in content["images"]}
+    strange = next((name for name in pictures.values() if not isinstance(name, str)), None)
+    if strange is not None:
+        raise ValueError(f"a file_name is {strange!r}")
     for annotation in content["annotations"]:
         x, y, width, height = (round(float(side)) for side in annotation["bbox"])
         identity = annotation.get("identity")

@@ -26,9 +26,9 @@ from typing import Any, Literal
 import numpy as np
 
 from gracl.data.records import Box
-from gracl.errors import ReviewError
+from gracl.errors import GraclError, ReviewError
 from gracl.links import Labels, Pairs
-from gracl.review.partition import Change
+from gracl.review.partition import Change, Partition
 
 VERSION = 1
 """Of the tables."""
@@ -49,6 +49,9 @@ CREATE TABLE links (
 CREATE INDEX links_of ON links (decision);
 CREATE INDEX overruled ON links (overruled_by);
 """
+
+NUMBERS = 10
+"""Times as many as there are images and changes: no cluster has a higher number than that."""
 
 Kind = Literal["must", "cannot"]
 State = Literal["done", "undone", "dropped", "carried"]
@@ -118,6 +121,18 @@ class Ledger:
             self._database = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=1
             )
+        except sqlite3.Error as error:
+            raise ReviewError(_words(path, error)) from error
+        try:
+            self._settle()
+            self._require_sound()
+        except BaseException:
+            self.close()
+            raise
+
+    def _settle(self) -> None:
+        """Keeps others out, makes the tables of an empty file, and looks who wrote those of another."""
+        try:
             # A reviewer's clicks are few, so each may wait for the disk; and nobody else writes.
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
                 self._database.execute(f"PRAGMA {setting}")
@@ -129,13 +144,12 @@ class Ledger:
                 self._set("version", str(VERSION))
             self._database.execute("COMMIT")
             version = self.about("version")
-        except sqlite3.Error as error:
-            raise ReviewError(_words(path, error)) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise ReviewError(_words(self.path, error)) from error
         if version != str(VERSION):
-            self.close()
             raise ReviewError(
-                f"{path} was written by another version of gracl (tables {version}, not {VERSION}). "
-                "Open it with that one, or move it away to begin anew"
+                f"{self.path} was written by another version of gracl (tables {version}, not "
+                f"{VERSION}). Open it with that one, or move it away to begin anew"
             )
 
     def close(self) -> None:
@@ -151,7 +165,7 @@ class Ledger:
 
     def about(self, key: str) -> str | None:
         """One fact of the review."""
-        found = self._run("SELECT value FROM about WHERE key = ?", (key,))
+        found = self._look("SELECT value FROM about WHERE key = ?", (key,))
         return found[0][0] if found else None
 
     def begin(
@@ -206,17 +220,17 @@ class Ledger:
 
     def images(self) -> list[Image]:
         """Of all rows."""
-        found = self._run('SELECT path, x, y, w, h FROM images ORDER BY "row"')
+        found = self._look('SELECT path, x, y, w, h FROM images ORDER BY "row"')
         return [(path, None if box[0] is None else Box(*box)) for path, *box in found]
 
     def base(self) -> tuple[Labels, dict[int, str]]:
         """The clusters and their names before any decision."""
-        labels = [label for (label,) in self._run('SELECT base FROM images ORDER BY "row"')]
+        labels = [label for (label,) in self._look('SELECT base FROM images ORDER BY "row"')]
         return np.array(labels, dtype=np.int64), dict(json.loads(self.about("names") or "[]"))
 
     def earlier(self) -> Labels | None:
         """(N,) the clusters that the review before this one ended with, if there was one."""
-        labels = [was for (was,) in self._run('SELECT earlier FROM images ORDER BY "row"')]
+        labels = [was for (was,) in self._look('SELECT earlier FROM images ORDER BY "row"')]
         return None if None in labels else np.array(labels, dtype=np.int64)
 
     # -- decisions ---------------------------------------------------------------------------------
@@ -272,11 +286,13 @@ class Ledger:
 
     def counted(self) -> int:
         """Decisions that stand, those carried over among them."""
-        return int(self._run("SELECT count(*) FROM decisions WHERE state IN ('done', 'carried')")[0][0])
+        return int(
+            self._look("SELECT count(*) FROM decisions WHERE state IN ('done', 'carried')")[0][0]
+        )
 
     def answers(self) -> list[tuple[float, bool]]:
         """Similarity and answer of each question that was answered."""
-        found = self._run(
+        found = self._look(
             "SELECT similarity, kind = 'same' FROM decisions WHERE state IN ('done', 'carried') "
             "AND similarity IS NOT NULL ORDER BY id"
         )
@@ -284,7 +300,7 @@ class Ledger:
 
     def links(self, kind: Kind | None = None) -> list[Link]:
         """All that hold: of standing decisions, and overruled by none that stands."""
-        found = self._run(
+        found = self._look(
             "SELECT l.decision, l.kind, l.first, l.second, d.by, d.time FROM links l "
             "JOIN decisions d ON d.id = l.decision LEFT JOIN decisions o ON o.id = l.overruled_by "
             "WHERE d.state IN ('done', 'carried') AND coalesce(o.state, '') NOT IN ('done', 'carried') "
@@ -296,7 +312,7 @@ class Ledger:
     # -- small parts -------------------------------------------------------------------------------
 
     def _decisions(self, where: str, parameters: Sequence[Any] = ()) -> list[Decision]:
-        found = self._run(
+        found = self._look(
             f"SELECT id, kind, text, by, time, state, change, similarity FROM decisions {where}",
             parameters,
         )
@@ -331,6 +347,42 @@ class Ledger:
     def _set(self, key: str, value: str) -> None:
         self._run("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value))
 
+    def _look(self, text: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """What `_run` gives, of a file that may be damaged."""
+        try:
+            return self._run(text, parameters)
+        except sqlite3.Error as error:
+            raise ReviewError(_words(self.path, error)) from error
+
+    def _require_sound(self) -> None:
+        """Reads all that a review is made of: what a disk has spoilt is told before anybody decides."""
+        try:
+            images, (labels, names) = self.images(), self.base()
+            self.earlier()
+            if self._look('SELECT coalesce(max("row"), -1) FROM images')[0][0] != len(images) - 1:
+                raise ValueError("images are missing")
+            if not all(isinstance(text, str) for text in (*names.values(), *(p for p, _ in images))):
+                raise ValueError("a name is no text")
+            partition = Partition(labels, names)
+            for decision in self.standing():
+                partition.apply(decision.change)
+            changed = sum(len(decision.change.rows) for decision in self.decisions())
+            if partition.capacity > NUMBERS * (1 + len(images) + changed):
+                raise ValueError(f"a cluster has the number {partition.capacity - 1}")
+            if not all(-1.01 <= similarity <= 1.01 for similarity, _ in self.answers()):
+                raise ValueError("an answer's similarity is none")
+            links = [(link.first, link.second) for link in self.links()]
+            rows = {*range(len(images))}
+            if any(first not in rows or second not in rows for first, second in links):
+                raise ValueError("a link names an image that is not there")
+        except GraclError:
+            raise
+        except Exception as error:  # values of any type, in any order
+            raise ReviewError(
+                f"{self.path} is damaged ({type(error).__name__}: {str(error)[:100]}). Take a copy of "
+                "the file that is whole, or move it away to begin anew"
+            ) from error
+
     def _run(self, text: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.execute(text, parameters).fetchall()
 
@@ -356,7 +408,7 @@ def pairs_of(links: Iterable[Link], kind: Kind) -> Pairs:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def _words(path: Path, error: sqlite3.Error) -> str:
+def _words(path: Path, error: Exception) -> str:
     if "locked" in str(error):
         return f"{path} is being reviewed by another process. Close that one first"
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):

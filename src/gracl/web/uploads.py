@@ -16,7 +16,7 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gracl.data.records import Box
-from gracl.data.store import MAX_PIXELS, inside, resized, to_rgb
+from gracl.data.store import MAX_PIXELS, MAX_SIDE, inside, is_too_large, resized, to_rgb
 from gracl.web.serving import MAX_BODY
 
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF"}
@@ -73,7 +73,7 @@ def read_picture(content: bytes, size: tuple[int, int], box: Box | None = None) 
     """
     try:
         with Image.open(io.BytesIO(content), formats=[*FORMATS]) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
+            if is_too_large(opened):
                 raise _too_large(f"{opened.width:,} x {opened.height:,} pixels")
             frames = getattr(opened, "n_frames", 1) if opened.format in FRAMED else 1
             turned = opened.getexif().get(ORIENTATION, 1) >= SIDEWAYS
@@ -103,7 +103,11 @@ def read_picture(content: bytes, size: tuple[int, int], box: Box | None = None) 
 
 
 def _too_large(found: str) -> BadPicture:
-    return BadPicture(413, f"the picture has {found}; the largest that is decoded has {MAX_PIXELS:,}")
+    return BadPicture(
+        413,
+        f"the picture has {found}; the largest that is decoded has {MAX_PIXELS:,}, and no side of more "
+        f"than {MAX_SIDE:,}",
+    )
 
 
 def _words(error: Exception) -> str:

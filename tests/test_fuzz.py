@@ -1,0 +1,92 @@
+"""Bad input of every kind, a few hundred cases, in a process under watch: no reader crashes.
+
+`python benchmarks/fuzz.py` feeds many more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    """The script, as a module."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import fuzz
+
+    return fuzz
+
+
+def test_no_reader_crashes_at_bad_input(fuzz, tmp_path):
+    cases = {kind: 30 for kind in fuzz.KINDS if kind != "large images"} | {"images": 100, "folders": 2}
+    plans = [fuzz.Plan(kind, 0, number) for kind, number in cases.items()]
+    outcomes = list(fuzz.fuzz(plans, 1, tmp_path))
+    crashes = [outcome for outcome in outcomes if outcome.ending == "crash"]
+    assert not crashes, "\n".join(map(str, crashes))
+    assert Counter(outcome.kind for outcome in outcomes) == cases
+    assert {outcome.ending for outcome in outcomes} == {"read", "refused"}  # not all hopeless
+
+
+FEEDS = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import fuzz_watch
+from gracl.errors import DataError
+fuzz_watch.CPU_SECONDS, fuzz_watch.MEMORY = 0.3, 0.2
+
+def busy():
+    while True:
+        pass
+
+def refused():
+    raise DataError("no such thing")
+
+def silent():
+    raise DataError("")
+
+def slow():
+    end = time.process_time() + 0.5
+    while time.process_time() < end:
+        pass
+    return "read"
+
+def large():
+    np.ones(2**28, np.uint8)
+    return "read"
+
+def flood():
+    held = []
+    while True:
+        held.append(np.ones(2**24, np.uint8))
+        time.sleep(0.01)
+
+FEEDS = [lambda: "read", refused, silent, lambda: 1 / 0, busy, lambda: os.abort(), flood, slow, large,
+         lambda: "read"]
+kinds = {"x": lambda rng, folder: fuzz_watch.Case("case", FEEDS[int(folder.name.partition("-")[2])])}
+plans = [fuzz_watch.Plan(k, int(a), int(b)) for k, a, b in (w.split(":") for w in sys.argv[3:])]
+import tempfile
+fuzz_watch.feed_all(kinds, plans, 0, Path(tempfile.mkdtemp(dir=sys.argv[2])))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is watched on Linux alone")
+def test_the_watch_sees_each_way_to_crash_and_goes_on(fuzz, tmp_path, monkeypatch):
+    import fuzz_watch
+
+    monkeypatch.setattr(fuzz_watch, "CPU_SECONDS", 0.3)
+    monkeypatch.setattr(fuzz_watch, "MEMORY", 0.2)
+    command = [sys.executable, "-c", FEEDS, str(BENCHMARKS), str(tmp_path)]
+    found = list(fuzz_watch.watch(command, [fuzz.Plan("x", 0, 10)]))
+    assert [outcome.number for outcome in found] == list(range(10))
+    assert [outcome.ending for outcome in found] == ["read", "refused", *["crash"] * 7, "read"]
+    said = ("no such", "without a word", "ZeroDivision", "a hang", "SIGABRT", "memory", "s of", "GiB")
+    for outcome, words in zip(found[1:], said, strict=False):
+        assert words in outcome.words, outcome
