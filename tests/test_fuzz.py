@@ -40,7 +40,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import fuzz_watch
 from gracl.errors import DataError
-fuzz_watch.CPU_SECONDS, fuzz_watch.MEMORY = 0.3, 0.2
+fuzz_watch.CPU_SECONDS, fuzz_watch.MEMORY = 1.5, 0.2
 
 def busy():
     while True:
@@ -53,7 +53,7 @@ def silent():
     raise DataError("")
 
 def slow():
-    end = time.process_time() + 0.5
+    end = time.process_time() + 2.0
     while time.process_time() < end:
         pass
     return "read"
@@ -81,7 +81,7 @@ fuzz_watch.feed_all(kinds, plans, 0, Path(tempfile.mkdtemp(dir=sys.argv[2])))
 def test_the_watch_sees_each_way_to_crash_and_goes_on(fuzz, tmp_path, monkeypatch):
     import fuzz_watch
 
-    monkeypatch.setattr(fuzz_watch, "CPU_SECONDS", 0.3)
+    monkeypatch.setattr(fuzz_watch, "CPU_SECONDS", 1.5)
     monkeypatch.setattr(fuzz_watch, "MEMORY", 0.2)
     command = [sys.executable, "-c", FEEDS, str(BENCHMARKS), str(tmp_path)]
     found = list(fuzz_watch.watch(command, [fuzz.Plan("x", 0, 10)]))
