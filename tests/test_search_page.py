@@ -221,6 +221,7 @@ def test_a_server_that_was_stopped_is_said_so(page, home, complaints):
             choose(page, home / "0-0.png")
         page.keyboard.press("s")
         page.wait_for_selector("text=The server does not answer")
+    assert complaints  # the browser says so too
     complaints.clear()
 
 

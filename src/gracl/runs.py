@@ -28,7 +28,7 @@ from gracl import distributed, training
 from gracl.config import Config
 from gracl.continuation import begin_or_continue, fingerprint_of, make_folder, truncate_log
 from gracl.data.records import Dataset
-from gracl.data.store import open_store
+from gracl.data.store import ImageStore, open_store
 from gracl.errors import RunError
 from gracl.evaluation import identities_of
 from gracl.files import append, load_model, read_log, save_model, save_snapshot, write, write_labels
@@ -172,17 +172,7 @@ def _train(
     training.use_threads(config.train.threads)
     device = training.choose_device(config.train.device)
     watch = Stopwatch(device)
-    with watch("decode"), distributed.first_of_machine_first():
-        images = open_store(
-            dataset.train.unlabelled(),
-            size=config.model.size,
-            on_bad=config.data.on_bad,
-            progress=training.stage(progress, "decode"),
-        )
-    fingerprint = fingerprint_of(dataset.root, images)
-    seen = torch.frombuffer(bytearray(fingerprint.encode()), dtype=torch.uint8)
-    distributed.require_same("images", [seen], "Give each process the same ones")
-    training.require_enough(images, config)
+    images, fingerprint = _images(config, dataset, watch, progress)
     links = known_links(images.records, config.data, source=source, root=dataset.root)
     classes = identities_of(images.records, dataset.train)
     known = training.known_of(images.records, config, classes=classes)
@@ -236,3 +226,21 @@ def _train(
         after = scores_of(model, dataset, images, config, links, labels_to=folder / "labels.csv")
     save_model(folder / "model.safetensors", model, config.model)
     append(log, {"event": "end", "seconds": watch.seconds, "after": after})
+
+
+def _images(
+    config: Config, dataset: Dataset, watch: Stopwatch, progress: Progress | None
+) -> tuple[ImageStore, str]:
+    """What is trained on, and what tells it from other images; the same in each process."""
+    with watch("decode"), distributed.first_of_machine_first():
+        images = open_store(
+            dataset.train.unlabelled(),
+            size=config.model.size,
+            on_bad=config.data.on_bad,
+            progress=training.stage(progress, "decode"),
+        )
+    fingerprint = fingerprint_of(dataset.root, images)
+    seen = torch.frombuffer(bytearray(fingerprint.encode()), dtype=torch.uint8)
+    distributed.require_same("images", [seen], "Give each process the same ones")
+    training.require_enough(images, config)
+    return images, fingerprint

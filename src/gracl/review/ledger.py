@@ -259,8 +259,9 @@ class Ledger:
             id = self._insert(kind, text, by, time, "done", change, similarity)
             self._link(id, links)
             self._database.executemany(
+                # Also where it names a decision that was taken back: these links hold again.
                 "UPDATE links SET overruled_by = ? WHERE decision = ? AND kind = ? AND first = ? "
-                "AND second = ? AND overruled_by IS NULL",
+                "AND second = ?",
                 [(id, link.decision, link.kind, link.first, link.second) for link in overrules],
             )
         return Decision(id, kind, text, by, time, "done", change, similarity)
@@ -298,14 +299,13 @@ class Ledger:
         )
         return [(similarity, bool(same)) for similarity, same in found]
 
-    def links(self, kind: Kind | None = None) -> list[Link]:
+    def links(self) -> list[Link]:
         """All that hold: of standing decisions, and overruled by none that stands."""
         found = self._look(
             "SELECT l.decision, l.kind, l.first, l.second, d.by, d.time FROM links l "
             "JOIN decisions d ON d.id = l.decision LEFT JOIN decisions o ON o.id = l.overruled_by "
             "WHERE d.state IN ('done', 'carried') AND coalesce(o.state, '') NOT IN ('done', 'carried') "
-            "AND l.kind = coalesce(?, l.kind) ORDER BY l.rowid",
-            (kind,),
+            "ORDER BY l.rowid"
         )
         return [Link(*row) for row in found]
 
