@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -269,6 +270,35 @@ def test_processes_that_drift_apart_are_stopped(people, tmp_path):
     assert code != 0
     assert "weights and memory of process 1 differ from those of process 0" in output
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+LET_GO = """
+import importlib
+from pathlib import Path
+
+from gracl import distributed
+
+def threads():
+    return [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+with distributed.processes():
+    importlib.import_module("torch._dynamo")
+    distributed.meet()
+    print("during", *threads())
+print("after", *threads())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that did, and had a tensor to let go of, aborted the process after all was done."""
+    (tmp_path / "script.py").write_text(LET_GO)
+    code, output = run([*torchrun(1), str(tmp_path / "script.py")])
+    assert code == 0, output
+    during, after = output.splitlines()
+    assert "pt_gloo_runloop" in during
+    assert "gloo" not in after
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ does what it says for one process, so nobody who calls them asks how many there 
 
 from __future__ import annotations
 
+import importlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,6 +45,9 @@ def processes() -> Iterator[None]:
     """
     begins = launched() and not dist.is_initialized()
     if begins:
+        # Its functions name the group as a default. Imported later, as optimizers do, they would keep
+        # it and its threads beyond the end, where one that lets go of a tensor aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
     with together():
