@@ -26,6 +26,7 @@ from gracl.data.store import open_store
 from gracl.data.synthetic import draw_people
 from gracl.errors import ClusterCollapse, ConfigError, DataError, NonFiniteLoss, RunError
 from gracl.files import load_snapshot
+from gracl.precision import Precision
 from gracl.profiling import profile_run
 from gracl.runs import Run, train
 
@@ -68,6 +69,46 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_does_not(dataset, 
     losses = [[line["losses"] for line in run.epochs] for run in (*runs, other)]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
+
+
+@pytest.fixture
+def torch_as_before(monkeypatch):
+    """What a deterministic run sets for the whole process is taken back."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def test_a_deterministic_run_asks_torch_for_it_and_gives_a_cpu_the_same_digits(
+    dataset, tmp_path, torch_as_before
+):
+    plain = train(SMALL, dataset, tmp_path / "plain")
+    assert not torch.are_deterministic_algorithms_enabled()
+    strict = train(SMALL.replace({"train": {"deterministic": True}}), dataset, tmp_path / "strict")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert_same_weights(weights(plain.folder), weights(strict.folder))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_convolutions_are_tried_out_on_a_gpu_only_where_digits_may_differ(
+    torch_as_before, deterministic
+):
+    training.use_deterministic(deterministic)
+    before = torch.backends.cudnn.benchmark
+    with Precision("float32", torch.device("cuda")).backward():
+        assert torch.backends.cudnn.benchmark is not deterministic
+    assert torch.backends.cudnn.benchmark == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_two_deterministic_runs_on_a_gpu_give_the_same_digits(dataset, tmp_path, torch_as_before):
+    strict = SMALL.replace({"train": {"deterministic": True, "device": "cuda"}})
+    runs = [train(strict, dataset, tmp_path / name) for name in ("a", "b")]
+    assert_same_weights(weights(runs[0].folder), weights(runs[1].folder))
+    assert runs[0].labels == runs[1].labels
 
 
 def test_a_finished_run_is_returned_as_it_is(dataset, tmp_path):

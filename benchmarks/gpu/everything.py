@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/everything.py
 
-About 25 minutes on an H100. The results lie in benchmarks/results/gpu_*.json.
+About half an hour on an H100. The results lie in benchmarks/results/gpu_*.json.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ SCRIPTS = (
     ("training_step.py",),
     ("market.py", "--minutes", "60"),
     ("pseudo_labels.py",),
+    ("deterministic.py",),
 )
 
 

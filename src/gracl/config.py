@@ -118,6 +118,9 @@ class TrainConfig(Section):
     """Compile the network by torch.compile: slow to start, then faster on most GPUs."""
     store: Literal["auto", "device", "host"] = "auto"
     """Where decoded images wait: on the device where they fit, always there, or in host memory."""
+    deterministic: bool = False
+    """The same digits in every run on one kind of GPU, at some speed; on a CPU they always are. On a
+    GPU, an operation that torch cannot do so is an error."""
     channels_last: bool = True
     """Memory layout of images and weights: faster for most networks, on CPU and GPU alike."""
     threads: int = ranged(0, 0)

@@ -170,6 +170,7 @@ def _train(
 ) -> None:
     """What each process does; only the first reads and writes the run's folder, and holds it."""
     training.use_threads(config.train.threads)
+    training.use_deterministic(config.train.deterministic)
     device = training.choose_device(config.train.device)
     watch = Stopwatch(device)
     images, fingerprint = _images(config, dataset, watch, progress)

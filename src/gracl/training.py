@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -177,6 +178,18 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+def use_deterministic(deterministic: bool) -> None:
+    """Algorithms that give the same digits in every run, from here on; False leaves what is chosen.
+
+    Call it before anything is computed on a GPU: cuBLAS reads its setting once.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Filling what is about to be written costs time and helps only who looks for mistakes.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(True)
+
+
 def require_enough(images: ImageStore, config: Config) -> None:
     """Refuses fewer images than two clusters are made of."""
     least = 2 * max(2, config.method.min_samples)
@@ -244,7 +257,8 @@ def fit(
             `train.ema` it becomes the teacher in the end.
         images: what to learn from. Identities are not read, whether there are any or not.
         config: all settings; the loop reads data, method, sampler, augment and train. Device and
-            threads are the caller's to choose (`choose_device`, `use_threads`).
+            threads are the caller's to choose, and whether a GPU is to be deterministic
+            (`choose_device`, `use_threads`, `use_deterministic`).
         links: pairs of images, by their place in the store, that must or cannot share a cluster.
         classes: (N,) true identities as numbers from 0, -1 unknown, for a method that needs them: the
             supervised upper bound. No other method is given them.
