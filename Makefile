@@ -5,13 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := src tests benchmarks docs/tools examples
 
-.PHONY: demo test fast lint docs
+.PHONY: demo test fast lint docs coverage
 
 demo: $(VENV)/installed
 	$(BIN)/gracl demo
 
 # One thread a test process: two processes with two threads each would wait for each other.
-test fast: export OMP_NUM_THREADS = 1
+test fast coverage: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -24,6 +24,15 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+
+# Lines and branches that all tests reach, about half an hour. Compiled loops count where a test runs
+# them as plain Python.
+coverage: $(VENV)/installed-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 -m "not slow"
+	$(BIN)/coverage run -m pytest -m slow
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # The documentation as a site, in site/; a broken link is an error.
 docs: $(VENV)/installed-docs

@@ -131,6 +131,8 @@ def _search(
     sign: float,
     memory: int,
 ) -> tuple[Tensor, Tensor]:
+    if k == 1:  # a heap of nobody else has no last entry to compare with
+        return torch.arange(len(features))[:, None], sign * features.square().sum(1, keepdim=True)
     mine, theirs, slack = short
     lift = np.float32(0.0 if sign > 0 else 1.0)
     n, rows, threads = len(features), features.contiguous().numpy(), torch.get_num_threads()
