@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -88,10 +89,13 @@ def disturb(
     top: Path, work: Work, check: Check, kills: int, draws: np.random.Generator
 ) -> dict[str, Any]:
     """Kills some work so many times; counts how often it came to its end, and compares each end."""
-    start = time.perf_counter()
-    whole = fresh(top / "undisturbed")
-    child(lambda: work(whole, whole / "told"), None)
-    seconds = time.perf_counter() - start
+    took = []
+    for _ in range(3):
+        whole = fresh(top / "undisturbed")
+        start = time.perf_counter()
+        child(partial(work, whole, whole / "told"), None)
+        took.append(time.perf_counter() - start)
+    seconds = min(took)  # the machine may have been busy, and a kill is to meet the work
     expected = check(whole, lines(whole / "told"))
     done, ended, unequal, lost = 0, 0, 0, 0
     out = fresh(top / "0")
@@ -135,14 +139,13 @@ def child(work: Callable[[], None], limit: float | None) -> bool:
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", flush=True)
             os._exit(1)
-    if limit is not None:
-        time.sleep(limit)
-        if os.waitpid(pid, os.WNOHANG)[0] == 0:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return False
-        return True
+    ends = os.pidfd_open(pid)
+    select.select([ends], [], [], limit)
+    os.close(ends)
+    os.kill(pid, signal.SIGKILL)  # one that has ended does not mind
     _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        return False
     if status:
         raise RuntimeError(f"the work failed with status {status}")
     return True
