@@ -672,6 +672,17 @@ def test_its_backbone_starts_another_training(hub):
         build_embedder("test_vit", size=SIZE, weights="hf-hub:wild/lynx")
 
 
+def test_old_torch_takes_safetensors_from_the_hub_and_no_pickle(hub, monkeypatch):
+    monkeypatch.setattr("gracl.models.weights.unpickles_safely", lambda: False)
+    push_to_hub(made(last_stride=2), "wild/lynx", license="mit", private=False, token="hf_x")
+    build_embedder("test_resnet.r160_in1k", size=SIZE, weights="hf-hub:wild/lynx")
+    about = json.dumps({"architecture": "test_resnet", "num_features": 64}).encode()
+    hub.put("some/pickle", {"config.json": about, "pytorch_model.bin": b"anything"})
+    with pytest.raises(WeightsError, match=r"hf-hub:some/pickle cannot be had: .*model\.safetensors"):
+        build_embedder("test_resnet.r160_in1k", size=SIZE, weights="hf-hub:some/pickle")
+    assert not any("pytorch_model.bin" in request for request in hub.requests)
+
+
 # -- without a network ----------------------------------------------------------------------------
 
 

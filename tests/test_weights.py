@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from gracl.config import ModelConfig
 from gracl.errors import ConfigError, WeightsError
@@ -183,6 +184,21 @@ def test_foreign_code_in_a_file_is_refused_and_not_run(
     with pytest.raises(WeightsError, match="Only tensors are loaded; save a state_dict"):
         build(weights=tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+def test_torch_that_a_torch_file_can_make_run_code_reads_none(
+    tmp_path: Path, tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("gracl.models.weights.UNPICKLES_SAFELY", "2.10")
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1"))
+    torch.save(tensors, tmp_path / f"w{suffix}")
+    with pytest.raises(WeightsError, match=r"torch 2\.9\.1 can .* Give a \.safetensors file, or pip"):
+        read_weights(tmp_path / f"w{suffix}")
+    save_file(tensors, tmp_path / "w.safetensors")
+    assert read_weights(tmp_path / "w.safetensors").keys() == tensors.keys()
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.0+cpu"))
+    assert read_weights(tmp_path / f"w{suffix}").keys() == tensors.keys()
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])

@@ -53,11 +53,14 @@ class PostgresStore(Store):
         self._driver = _driver()
         server, _, name = url.partition("#")
         self.place, self.schema = _without_password(url), name or "gracl"
+        if "@" in name:  # not shown: it would be the rest of the password
+            raise ConfigError("a # in a password is written %23, for # begins the gallery's name")
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", self.schema):
             raise ConfigError(
                 f"a gallery on a server cannot be called '{self.schema}'; expected small letters, "
                 "digits and _, as in postgresql://server/database#people"
             )
+        self._require_readable(server)
         try:
             self._connection = self._driver.connect(server, autocommit=True)
         except self._driver.Error as error:
@@ -69,6 +72,18 @@ class PostgresStore(Store):
         except BaseException:
             self._connection.close()
             raise
+
+    def _require_readable(self, server: str) -> None:
+        try:
+            parts = self._driver.conninfo.conninfo_to_dict(server)
+        except self._driver.Error:
+            parts = None  # without the driver's words: they quote what it cannot read, passwords too
+        if parts is None or "@" in str(parts.get("host", "")):  # then the rest of a password
+            raise ConfigError(
+                f"{self.place} is no URL that PostgreSQL reads; expected "
+                "postgresql://user:password@server:5432/database, with a space as %20, @ as %40 and "
+                "/ as %2F"
+            )
 
     def _make(self, about: About, model: bytes | None) -> None:
         if about.dim > LARGEST:
@@ -240,5 +255,8 @@ def _without_password(url: str) -> str:
 
     >>> _without_password("postgresql://ada:secret@host/data")
     'postgresql://ada:***@host/data'
+    >>> _without_password("postgresql://host/data?user=ada&password=secret&connect_timeout=3")
+    'postgresql://host/data?user=ada&password=***&connect_timeout=3'
     """
-    return re.sub(r"(//[^:/@]+:)[^@]*@", r"\1***@", url)
+    shown = re.sub(r"(//[^:/@]*:).*@", r"\1***@", url)  # to the last @: a password may hold one
+    return re.sub(r"(password=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)

@@ -13,8 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gracl.errors import ConfigError, WeightsError
+from gracl.models.hub import fetch
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "teacher", "student")
+UNPICKLES_SAFELY = "2.10"
+"""The first torch that a file of "tensors only" cannot make run code (CVE-2026-24747)."""
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 PREFIXES = ("module.", "backbone.", "model.", "base.", "encoder.")
 
@@ -23,15 +26,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name, from safetensors or from a torch file (`weights_only`).
 
     Raises:
-        WeightsError: no such file, not a weights file, or it holds more than tensors.
+        WeightsError: no such file, not a weights file, it holds more than tensors, or this torch
+            cannot read torch files safely.
     """
     if not path.is_file():
         raise WeightsError(
             f"{path} does not exist. Give a .safetensors or torch weights file, 'pretrained' for "
             "timm's own weights, or 'none'"
         )
+    is_pickled = path.suffix != ".safetensors"
+    if is_pickled and not unpickles_safely():
+        raise WeightsError(
+            f"{path} is a torch file, and torch {torch.__version__} can be made to run code by one "
+            "(CVE-2026-24747). Give a .safetensors file, or pip install 'torch>=2.10'"
+        )
     try:
-        if path.suffix == ".safetensors":
+        if not is_pickled:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # on a file that is none, torch's unpickler raises what it likes
@@ -50,6 +60,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def unpickles_safely() -> bool:
+    """Whether this torch reads tensors from a pickle, as a stranger may have made it, and no more."""
+    return torch.__version__ >= UNPICKLES_SAFELY
+
+
 def read_hub(repository: str, backbone: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, and timm's notes on them, from the Hugging Face hub or its cache.
 
@@ -63,6 +78,8 @@ def read_hub(repository: str, backbone: str) -> tuple[dict[str, Tensor], dict[st
     """
     try:
         require_hub(repository)
+        if not unpickles_safely():
+            fetch(repository, "model.safetensors")  # which timm then takes, rather than a pickle
         from timm.models import load_model_config_from_hf, load_state_dict_from_hf
 
         cfg, architecture, _ = load_model_config_from_hf(repository)
