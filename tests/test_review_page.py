@@ -190,6 +190,15 @@ def test_split_then_undo_and_redo_in_words(page, address, server):
     expect(page.locator("#history li").first).to_contain_text("split 2 images")
 
 
+def test_space_selects_an_image_of_the_cluster_that_was_clicked(page, address, server):
+    ready(page, address, 40)
+    page.locator("#clusters [role=option]").nth(3).click()
+    has_focus(page, "#clusters")
+    page.keyboard.press("Space")
+    expect(page.locator("#selection strong")).to_have_text("1 selected")
+    has_focus(page, "#images")
+
+
 def test_eject_by_mouse_and_find_it_among_those_of_no_cluster(page, address, server):
     before, outliers = rows(server, 60), rows(server, -1)
     ready(page, address, 60)

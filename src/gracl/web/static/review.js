@@ -245,9 +245,10 @@ $("#clusters").addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = list.virtual.target(event.key);
   if (target != null) list.virtual.activate(target);
-  else if (event.key === "Enter" || event.key === "ArrowRight") {
+  else if (["Enter", "ArrowRight", " "].includes(event.key)) {
     if (isNarrow()) work.pane("images");
     $("#images").focus();
+    if (event.key === " " && images.places.length) images.toggle(images.virtual.active);
   } else return;
   event.preventDefault();
 });
