@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def demo(command: Demo) -> None:
     from gracl.data.readers import load_dataset
     from gracl.data.store import cache_folder
     from gracl.data.synthetic import draw_people
+    from gracl.files import write
     from gracl.pictures import draw_rank_list
 
     n, seed = command.identities, command.config.train.seed
@@ -73,7 +75,9 @@ def demo(command: Demo) -> None:
     dataset = load_dataset(folder)
     run = _train(command.config, dataset, command.out)
     picture = command.out / "matches.png"
-    draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(picture)
+    drawn = io.BytesIO()
+    draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(drawn, "PNG")
+    write(picture, drawn.getvalue())
     console.print(f"queries and their first ten matches: {picture}", soft_wrap=True)
 
 
