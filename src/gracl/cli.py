@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _in_words(error: OSError) -> str | None:
-    """What a disk refused to other libraries; gracl's own files say more. None is a mistake of gracl's."""
+    """What a disk refused to other libraries, as gracl's own files say it; None if it was no disk."""
     what = error.filename if isinstance(error.filename, str) else "what was to be written"
     if error.errno in disk.DENIED:
         return f"{what}: {error.strerror}. Get the permission for it, or give another"

@@ -95,13 +95,23 @@ def whole_folder(out: Path, kind: type[GraclError], elsewhere: str) -> Iterator[
 
 
 @contextmanager
-def told(path: Path, kind: type[GraclError], elsewhere: str) -> Iterator[None]:
-    """Says in words why something cannot be written; `kind` and `elsewhere` as of `put`."""
+def told(
+    path: Path, kind: type[GraclError], elsewhere: str, *, what: str | None = None
+) -> Iterator[None]:
+    """Says in words why something cannot be written.
+
+    Args:
+        path: the file or folder.
+        kind, elsewhere: see `put`.
+        what: is written, where a path alone would tell nobody anything.
+    """
     try:
         yield
     except OSError as error:
         words = in_words(error, path, elsewhere)
-        raise kind(f"cannot write {path}: {words}; what was written before is intact") from error
+        raise kind(
+            f"cannot write {what or path}: {words}; what was written before is intact"
+        ) from error
 
 
 def in_words(error: OSError, path: Path, elsewhere: str) -> str:
@@ -124,6 +134,13 @@ def in_words(error: OSError, path: Path, elsewhere: str) -> str:
     if error.errno in GONE:
         return f"there is no folder {path.parent}. Make it, or give {elsewhere}"
     return f"{said}. Give {elsewhere}"
+
+
+def require_writable(path: Path, kind: type[GraclError], elsewhere: str) -> None:
+    """Refuses a file in a folder that may not be written, before work is spent on it; see `put`."""
+    if denied := _denied(path.with_name(path.name + UNFINISHED)):
+        with told(path, kind, elsewhere):
+            raise OSError(denied, os.strerror(denied))
 
 
 def require_room(folder: Path, needed: int, what: str, kind: type[GraclError], elsewhere: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gracl import disk
 from gracl._export_check import BATCHES, FLOAT, HALF, Run, compare, require_close
 from gracl._export_graph import Graph, trace
 from gracl.disk import UNFINISHED, one_step, put
@@ -201,6 +202,7 @@ def require_writable(path: str | Path, kind: str) -> Path:
         raise ConfigError(f"a file of format {kind} ends in {' or '.join(ENDINGS[kind])}; found {path}")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be written; expected a file in a folder that exists")
+    disk.require_writable(path, ConfigError, ELSEWHERE)
     return path
 
 

@@ -27,7 +27,7 @@ from gracl.clustering import Labels
 from gracl.config import Config, ModelConfig
 from gracl.data.parts import existing
 from gracl.data.records import Records
-from gracl.disk import put, told
+from gracl.disk import put, require_writable, told
 from gracl.error_rates import Rate
 from gracl.errors import (
     ConfigError,
@@ -330,6 +330,7 @@ def require_calibration_writable(path: Path) -> None:
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
+    require_writable(path, ConfigError, "another --out")
     if path.exists():
         try:
             own = CALIBRATION in json.loads(path.read_text(encoding="utf-8"))

@@ -40,10 +40,8 @@ def held(folder: Path, *, doing: str) -> Iterator[None]:
         who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
         try:
             with told(path, RunError, "another folder"):
-                file.seek(0)
-                file.truncate()
-                file.write(json.dumps(who))
-                file.flush()
+                file.truncate(0)
+                os.write(file.fileno(), json.dumps(who).encode())  # what no disk took waits nowhere
             yield
         finally:
             with suppress(OSError):  # an open file cannot be removed on Windows; there it stays

@@ -15,7 +15,8 @@ import tyro
 
 from gracl.commands.options import Flat, LayoutName, OptionalImages, load
 from gracl.config import Config
-from gracl.errors import ConfigError
+from gracl.disk import OTHER_CACHE
+from gracl.errors import ConfigError, DataError
 from gracl.terminal import Bars, console, print_before_and_after, print_epoch, print_notes
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def demo(command: Demo) -> None:
     if not (folder / "metadata.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted drawing left
         console.print(f"drawing {2 * n} people, seen by four cameras")
-        draw_people(folder, identities=n, test_identities=n, seed=seed)
+        try:
+            draw_people(folder, identities=n, test_identities=n, seed=seed)
+        except DataError as error:
+            raise DataError(f"{error}. It is gracl's cache: give {OTHER_CACHE}") from error
     dataset = load_dataset(folder)
     run = _train(command.config, dataset, command.out)
     picture = command.out / "matches.png"

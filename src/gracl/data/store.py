@@ -270,7 +270,8 @@ def _key(records: Records, size: tuple[int, int]) -> str:
 
 def _build(folder: Path, records: Records, size: tuple[int, int], progress: Progress | None) -> None:
     """Writes a store beside its final place, then moves it there in one step."""
-    with told(folder, DataError, OTHER_CACHE):
+    into = f"the image store into {folder.parent}"
+    with told(folder, DataError, OTHER_CACHE, what=into):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(folder.parent)
         needed = len(records) * 3 * math.prod(size)

@@ -312,9 +312,10 @@ def _raise_the_disks(error: sqlite3.Error, path: Path) -> None:
             f"{path} cannot be read where it may not be written: {log.name} beside it holds what is "
             "not in the file yet. Copy both to a folder of yours, and open the copy"
         ) from error
+    words = disk.in_words(cause, path, "another place")
+    may_search = "" if cause.errno in disk.FULL else ". Searches need no permission to write"
     raise GalleryError(
-        f"{path} cannot be written: {disk.in_words(cause, path, 'another place')}; what was confirmed "
-        "before is intact. Searches need no permission to write"
+        f"{path} cannot be written: {words}; what was confirmed before is intact{may_search}"
     ) from error
 
 
