@@ -4,6 +4,7 @@ from hypothesis import settings
 from PIL import Image
 
 from browser import browser, complaints, page  # noqa: F401 - fixtures
+from faulty import disk, typed  # noqa: F401 - fixtures
 
 settings.register_profile("gracl", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("gracl")
@@ -63,3 +64,15 @@ def small_run(small_data, tmp_path_factory):
         patch.setenv("GRACL_CACHE", str(tmp_path_factory.mktemp("cache")))
         config = Config.load("demo").replace(settings)
         return train(config, load_dataset(small_data), tmp_path_factory.mktemp("run") / "r").folder
+
+
+@pytest.fixture(scope="session")
+def small_gallery(small_data, small_run, tmp_path_factory):
+    """The file of a gallery of `small_data`, with thumbnails; not to be changed."""
+    from gracl.gallery.gallery import Gallery
+
+    path = tmp_path_factory.mktemp("gallery") / "people.gallery"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRACL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        Gallery.build(small_run, small_data, path, thumbnails=True).close()
+    return path

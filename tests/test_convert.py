@@ -202,7 +202,7 @@ def test_fact_that_would_change_is_refused_before_anything_is_read(tmp_path: Pat
 
 def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot write .*Free some space there or give another folder"):
+    with pytest.raises(DataError, match=r"cannot write .*Make it, or give another folder"):
         convert_dataset(mixed(tmp_path / "in"), tmp_path / "file/out")
 
 

@@ -356,11 +356,11 @@ def test_the_figures_are_in_the_refusal(model, tmp_path, monkeypatch):
     ],
 )
 def test_nothing_is_left_of_a_failure(model, tmp_path, monkeypatch, error, said):
-    def fail(program, path, about):
-        path.write_bytes(b"half of it")
+    def fail(graph, model, run):
+        assert (tmp_path / "m.unfinished.pt2").stat().st_size  # written, and not yet believed
         raise error
 
-    monkeypatch.setattr(export, "_write_program", fail)
+    monkeypatch.setattr(export, "compare", fail)
     wanted = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else ExportError
     with pytest.raises(wanted, match=said):
         export_program(model, tmp_path / "m.pt2")

@@ -211,18 +211,6 @@ def test_what_a_process_leaves_that_was_killed_at_the_start_is_no_obstacle(tmp_p
     assert store.about == ABOUT
 
 
-def test_a_gallery_that_may_not_be_written_can_be_searched(tmp_path, monkeypatch):
-    store, _ = filled(tmp_path / "a.gallery")
-    store.close()
-    before = sorted(path.name for path in tmp_path.iterdir())
-    monkeypatch.setattr(sqlite, "_may_write", lambda _: False)  # root may write anything
-    store = SqliteStore(tmp_path / "a.gallery")
-    assert store.nearest(rows_of(40)[:1], 1, Where())[0][0].tolist() == [1]
-    with pytest.raises(GalleryError, match="lack the permission"):
-        store.add([Entry(0, "x")], rows_of(1))
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
 def test_a_closed_gallery_and_another_thread_are_told(tmp_path):
     store, _ = filled(tmp_path / "a.gallery")
     with ThreadPoolExecutor(1) as pool, pytest.raises(GalleryError, match="one of its own"):

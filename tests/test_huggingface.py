@@ -213,7 +213,7 @@ def test_cache_that_cannot_be_written_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRACL_CACHE", str(touch(tmp_path, "file") / "file"))
-    with pytest.raises(DataError, match=r"cannot write an image into .*Set GRACL_CACHE"):
+    with pytest.raises(DataError, match=r"cannot write .*GRACL_CACHE=FOLDER"):
         from_huggingface(Stand([row()]))
 
 

@@ -472,6 +472,7 @@ def test_a_run_reads_back_what_it_wrote(dataset, tmp_path):
     assert {p.name for p in run.folder.iterdir()} == {
         "config.yaml",
         "data.json",
+        "images.csv",
         "log.jsonl",
         "labels.csv",
         "checkpoint.safetensors",

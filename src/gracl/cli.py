@@ -6,6 +6,7 @@ be well formed, so `--help` stays quick.
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Union
 import tyro
 from rich.text import Text
 
+from gracl import disk
 from gracl.commands import data, gallery, hub
 from gracl.commands.associate import Associate, associate
 from gracl.commands.calibrate import Calibrate, calibrate
@@ -80,10 +82,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
             errors.print(f"process {PROCESS}:", end=" ")
         errors.print("error:", Text(str(error)), soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        refusal = _in_words(error)
+        if refusal is None:
+            raise
+        errors.print("error:", Text(refusal), soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         errors.print("stopped; a training continues after its last whole epoch by the same command")
         sys.exit(130)
     sys.exit(1 if usable is False else 0)
+
+
+def _in_words(error: OSError) -> str | None:
+    """What a disk refused to other libraries, as gracl's own files say it; None if it was no disk."""
+    what = error.filename if isinstance(error.filename, str) else "what was to be written"
+    if error.errno in disk.DENIED:
+        return f"{what}: {error.strerror}. Get the permission for it, or give another"
+    if error.errno not in (*disk.FULL, errno.EROFS):
+        return None
+    where = Path(what) if what == error.filename else Path.cwd() / "output"
+    return f"cannot write {what}: {disk.in_words(error, where, 'another place')}"
 
 
 def _parse(words: list[str]) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,14 @@ import torch
 
 from gracl.clustering import Labels
 from gracl.config import Config, differences
-from gracl.data.records import Dataset
+from gracl.data.records import Box, Dataset, Records
 from gracl.data.store import ImageStore
-from gracl.errors import ConfigError, RunError
+from gracl.disk import require_room, told
+from gracl.errors import ConfigError, DataError, RunError, some
 from gracl.files import load_snapshot, read_log, write
 from gracl.links import Links
 from gracl.lock import LOCK
+from gracl.models.embedder import Embedder
 from gracl.training import Snapshot
 
 MAY_CHANGE = {
@@ -30,6 +35,10 @@ MAY_CHANGE = {
 }
 """Settings that a continued run may change: how long and on what it runs, not what it computes."""
 MAY_CHANGE_SECTIONS = {"evaluate"}
+IMAGES = "images.csv"
+"""What a run was begun with: each image's path below the data's root, its box and its file's bytes."""
+LEARNT_NOTHING = {"config.yaml", "data.json", IMAGES, "log.jsonl", "labels.csv"}
+"""Files of a run before its first checkpoint, which is written after the labels of that epoch."""
 SAMPLED = 256
 """Images whose pixels tell one data set from another; of all others the size of the file does."""
 
@@ -72,6 +81,7 @@ def begin_or_continue(
     }
     if not begun(folder, config):
         write(folder / "config.yaml", config.to_yaml().encode())
+        write_images(folder / IMAGES, dataset.root, images.records)
         write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
 
@@ -79,8 +89,9 @@ def begin_or_continue(
     if known["fingerprint"] != about["fingerprint"]:
         raise RunError(
             f"{folder} was begun with {known['images']} images of {known['root']}; now there are "
-            f"{about['images']} of {about['root']}, and they are not the same. Give another --out "
-            "to train on these"
+            f"{about['images']} of {about['root']}, and they are not the same"
+            f"{what_changed(folder, dataset.root, images.records)}. Put them back, or give another "
+            "--out to train on these"
         )
     if known.get("links", about["links"]) != about["links"]:  # runs of gracl 0.1 before links: none
         raise RunError(
@@ -105,10 +116,8 @@ def make_folder(folder: Path, config: Config) -> None:
     """
     if begun(folder, config):
         return
-    try:
+    with told(folder, RunError, "another --out"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {folder}: {error.strerror}. Give another --out") from error
 
 
 def begun(folder: Path, config: Config) -> bool:
@@ -140,13 +149,13 @@ def _may_begin_in(folder: Path) -> bool:
     names = left - {LOCK}
     if not names:
         return True
-    if "config.yaml" not in names or not names <= {"config.yaml", "data.json", "log.jsonl"}:
+    if "config.yaml" not in names or not names <= LEARNT_NOTHING:
         return False
     try:
         Config.load(folder / "config.yaml")
         about = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return names == {"config.yaml"}
+        return names <= {"config.yaml", IMAGES}
     except (ConfigError, ValueError, OSError):
         return False
     return isinstance(about, dict) and "fingerprint" in about
@@ -182,10 +191,87 @@ def truncate_log(path: Path, epochs: int) -> None:
 def fingerprint_of(root: Path, images: ImageStore) -> str:
     """Tells other images from the same ones in another place, by names and by a sample of pixels."""
     digest = hashlib.sha256()
-    for record in images.records:
-        relative = record.path.relative_to(root) if record.path.is_relative_to(root) else record.path
-        size = record.path.stat().st_size
-        digest.update(f"{relative.as_posix()}\n{record.box}\n{record.camera}\n{size}\n".encode())
+    listed = _listed(root, images.records)
+    if gone := [name for (name, _), size in listed if size < 0]:
+        raise DataError(
+            f"{len(gone)} of {len(images)} images of {root} are gone since they were decoded: "
+            f"{some(gone)}. Put them back, and type the same again"
+        )
+    for record, ((name, box), size) in zip(images.records, listed, strict=True):
+        digest.update(f"{name}\n{box}\n{record.camera}\n{size}\n".encode())
     rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLED)).round().astype(np.int64)
     digest.update(images.images[torch.from_numpy(rows)].numpy().tobytes())
     return digest.hexdigest()
+
+
+def write_images(path: Path, root: Path, records: Records) -> None:
+    """See `IMAGES`."""
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(["path", "x", "y", "w", "h", "bytes"])
+    rows.writerows([name, *(box or [""] * 4), size] for (name, box), size in _listed(root, records))
+    write(path, table.getvalue().encode())
+
+
+def what_changed(folder: Path, root: Path, records: Records) -> str:
+    """In words, which images are not those that a run was begun with; for the middle of a sentence.
+
+    Args:
+        folder: of the run; one that kept no list of them gives no words.
+        root: of the data set as it lies now.
+        records: its images now.
+    """
+    try:
+        was = dict(_read_images(folder / IMAGES))
+    except (OSError, ValueError, KeyError, csv.Error):
+        return ""
+    now = dict(_listed(root, records))
+    parts = {
+        "gone": [name for name in was if name not in now],
+        "new": [name for name in now if name not in was],
+        "of another size": [name for name in was if name in now and was[name] != now[name]],
+    }
+    told = [
+        f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({some([n for n, _ in names])})"
+        for what, names in parts.items()
+        if names
+    ]
+    return ": " + ", ".join(told or ["their pixels, order or cameras are others"])
+
+
+def require_room_to_train(folder: Path, model: Embedder, config: Config) -> None:
+    """Refuses a training whose checkpoints the disk has no room for; before the first epoch.
+
+    A checkpoint holds the model, the two moments of its weights and, where there is one, the teacher.
+    The old one stays until the new one is whole, and the finished model comes beside it.
+
+    Raises:
+        RunError: it has not.
+    """
+    whole = sum(value.nbytes for value in model.state_dict().values())
+    moments = sum(2 * weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    checkpoint = whole * (2 if config.train.ema else 1) + moments
+    there = (folder / "checkpoint.safetensors").is_file()
+    copies = 1 if there or config.train.epochs == 1 else 2
+    what = "a training's checkpoint, the one that takes its place and its model"
+    require_room(folder, copies * checkpoint + whole, what, RunError, "another --out")
+
+
+def _listed(root: Path, records: Records) -> list[tuple[tuple[str, Box | None], int]]:
+    """Path below the root, box and bytes of each image's file; -1 of one that is gone."""
+    found = []
+    for record in records:
+        name = record.path.relative_to(root) if record.path.is_relative_to(root) else record.path
+        try:
+            size = record.path.stat().st_size
+        except OSError:
+            size = -1
+        found.append(((name.as_posix(), record.box), size))
+    return found
+
+
+def _read_images(path: Path) -> Iterator[tuple[tuple[str, Box | None], int]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            box = Box(*(int(row[side]) for side in "xywh")) if row["x"] else None
+            yield (row["path"], box), int(row["bytes"])

@@ -103,3 +103,13 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     hint = f"did you mean '{near[0]}'? " if near else ""
     shown = names if len(names) <= 30 else difflib.get_close_matches(found, names, n=5, cutoff=0.0)
     return f"{hint}{'Known' if shown is names else 'Nearest'}: {', '.join(shown)}"
+
+
+def some(paths: Sequence[object], most: int = 5) -> str:
+    """Ends an error about many files: the first of them, and how many more there are.
+
+    >>> some(["a.jpg", "b.jpg", "c.jpg"], most=2)
+    'a.jpg, b.jpg and 1 more'
+    """
+    listed = ", ".join(str(path) for path in paths[:most])
+    return listed + (f" and {len(paths) - most} more" if len(paths) > most else "")

@@ -7,6 +7,7 @@ Letters: B images, H x W pixels, D feature dimensions.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gracl import disk
 from gracl._export_check import BATCHES, FLOAT, HALF, Run, compare, require_close
 from gracl._export_graph import Graph, trace
+from gracl.disk import UNFINISHED, one_step, put
 from gracl.errors import ConfigError, ExportError, did_you_mean
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
@@ -30,6 +33,8 @@ ENDINGS = {"onnx": (".onnx",), "program": (".pt2",), "torch": (".pt", ".pth")}
 """Formats, and how their files are called."""
 OPSET = 18
 """Of ONNX: what torch's exporter has written since 2.6, and runtimes read since early 2023."""
+ELSEWHERE = "another OUT"
+"""What is told of a file that cannot be written."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights that one ONNX file can hold, with some room for the graph."""
 
@@ -162,8 +167,9 @@ def export_weights(model: Embedder, path: str | Path) -> Exported:
         layers = dict(model.backbone.named_modules())
         home = next(p for p in ("fc_norm", "head.norm") if isinstance(layers.get(p), nn.Identity))
         tensors |= {f"{home}.{k}": v.detach().cpu().clone() for k, v in norm.state_dict().items()}
-    with _Unfinished(path) as unfinished:
-        torch.save(tensors, unfinished)
+    content = io.BytesIO()  # torch's own writer ends the process where a disk is full
+    torch.save(tensors, content)
+    put(path, content.getvalue(), ExportError, ELSEWHERE)
     return Exported(path, "torch", path.stat().st_size, (), 0.0, 1.0, {})
 
 
@@ -196,6 +202,7 @@ def require_writable(path: str | Path, kind: str) -> Path:
         raise ConfigError(f"a file of format {kind} ends in {' or '.join(ENDINGS[kind])}; found {path}")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be written; expected a file in a folder that exists")
+    disk.require_writable(path, ConfigError, ELSEWHERE)
     return path
 
 
@@ -219,14 +226,15 @@ def _export(
     model: Embedder,
     path: Path,
     kind: str,
-    write: Callable[[Any, Path, dict[str, str]], None],
+    write: Callable[[Any, dict[str, str]], bytes],
     open_file: Callable[[Path], Run],
 ) -> Exported:
     """Writes beside the target, compares, and only then gives the file its name."""
     about = _about(graph, model)
-    with _Unfinished(path) as unfinished:
+    beside = path.with_name(f"{path.stem}{UNFINISHED}{path.suffix}")  # readers go by the ending
+    with one_step(path, ExportError, ELSEWHERE, beside=beside) as unfinished:
         try:
-            write(trace(graph), unfinished, about)
+            unfinished.write_bytes(write(trace(graph), about))
             difference, cosine = compare(graph, model, open_file(unfinished))
         except OSError:
             raise
@@ -239,7 +247,7 @@ def _export(
     return Exported(path, kind, path.stat().st_size, BATCHES, difference, cosine, about)
 
 
-def _write_onnx(program: Any, path: Path, about: dict[str, str]) -> None:
+def _write_onnx(program: Any, about: dict[str, str]) -> bytes:
     import onnx
 
     found: Any = torch.onnx.export(
@@ -257,7 +265,8 @@ def _write_onnx(program: Any, path: Path, about: dict[str, str]) -> None:
         del node.metadata_props[:]  # where on this machine torch's code and gracl's lies, among others
     del content.graph.value_info[:]
     onnx.helper.set_model_props(content, about)
-    path.write_bytes(content.SerializeToString())
+    packed: bytes = content.SerializeToString()
+    return packed
 
 
 def _name_sides(graph: Any, layout: str) -> None:
@@ -287,8 +296,10 @@ def _open_onnx(path: Path) -> Run:
     return run
 
 
-def _write_program(program: Any, path: Path, about: dict[str, str]) -> None:
-    torch.export.save(program, path, extra_files={"gracl.json": json.dumps(about)})
+def _write_program(program: Any, about: dict[str, str]) -> bytes:
+    content = io.BytesIO()  # as above
+    torch.export.save(program, content, extra_files={"gracl.json": json.dumps(about)})
+    return content.getvalue()
 
 
 def _open_program(path: Path) -> Run:
@@ -312,31 +323,3 @@ def _about(graph: Graph, model: Embedder) -> dict[str, str]:
         "fingerprint": fingerprint(model),
     }
     return {f"gracl.{name}": str(value) for name, value in found.items()}
-
-
-# -- the file -------------------------------------------------------------------------------------
-
-
-class _Unfinished:
-    """A name beside a file's own, that becomes it when all went well and is gone otherwise."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
-
-    def __enter__(self) -> Path:
-        return self.unfinished
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        try:
-            if kind is None:
-                self.unfinished.replace(self.path)
-        except OSError as failure:
-            error = failure
-        finally:
-            self.unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ExportError(
-                f"cannot write {self.path}: {error.strerror or error}. Free some space or give "
-                "another OUT; what was there before is intact"
-            ) from error

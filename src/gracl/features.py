@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gracl import disk
 from gracl.data.parts import existing
 from gracl.data.records import FIELDS, Box, Problem, Record, Records
 from gracl.errors import ConfigError, DataError, FingerprintError, ShapeError
@@ -169,12 +170,13 @@ def require_writable(path: Path) -> None:
     """Refuses a file that features could not, or should not, be written to; before the work starts.
 
     Raises:
-        ConfigError: another ending, no such folder, a file there that is something else, or .parquet
-            without pyarrow.
+        ConfigError: another ending, no such folder, one that may not be written, a file there that is
+            something else, or .parquet without pyarrow.
     """
     kind = _format(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
+    disk.require_writable(path, ConfigError, "another --out")
     if path.exists():
         try:
             own = kind.is_own(path)

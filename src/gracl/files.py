@@ -11,7 +11,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import re
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from gracl.clustering import Labels
 from gracl.config import Config, ModelConfig
 from gracl.data.parts import existing
 from gracl.data.records import Records
+from gracl.disk import put, require_writable, told
 from gracl.error_rates import Rate
 from gracl.errors import (
     ConfigError,
@@ -330,6 +330,7 @@ def require_calibration_writable(path: Path) -> None:
     """
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
+    require_writable(path, ConfigError, "another --out")
     if path.exists():
         try:
             own = CALIBRATION in json.loads(path.read_text(encoding="utf-8"))
@@ -349,21 +350,7 @@ def write(path: Path, content: bytes) -> None:
     """
     if distributed.rank() != 0:
         return
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        remedy = "Free some space or give another --out"
-        if not path.parent.is_dir():
-            remedy = f"{path.parent} is not a folder: make it, or give another --out"
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}. {remedy}; what was written before is "
-            "intact"
-        ) from error
+    put(path, content, RunError, "another --out")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -378,7 +365,7 @@ def append(path: Path, line: dict[str, Any]) -> None:
     """Adds a line to a log, with the time; of processes that work together only the first does."""
     if distributed.rank() != 0:
         return
-    with path.open("a", encoding="utf-8") as log:
+    with told(path, RunError, "another --out"), path.open("a", encoding="utf-8") as log:
         log.write(json.dumps({**line, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}) + "\n")
 
 

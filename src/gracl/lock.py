@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from gracl.disk import told
 from gracl.errors import RunError
 
 LOCK = ".lock"
@@ -37,11 +38,10 @@ def held(folder: Path, *, doing: str) -> Iterator[None]:
     path = folder / LOCK
     with _taken(path, doing) as file:
         who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(who))
-        file.flush()
         try:
+            with told(path, RunError, "another folder"):
+                file.truncate(0)
+                os.write(file.fileno(), json.dumps(who).encode())  # what no disk took waits nowhere
             yield
         finally:
             with suppress(OSError):  # an open file cannot be removed on Windows; there it stays

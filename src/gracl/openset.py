@@ -13,6 +13,7 @@ species; here it is of what is given, so call once a species.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gracl.clustering import Labels, outliers_as_singletons
+from gracl.disk import put
 from gracl.errors import DataError, EvaluationError, ShapeError
 from gracl.links import number_by_first
 from gracl.metrics import Codes, Side, Similarity, has_match, junk
@@ -316,10 +318,6 @@ def _write(path: Path, columns: Sequence[str], ids: Sequence[object], values: Se
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"image_id {twice!r} stands twice; expected every image once")
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([columns, *zip(names, values, strict=True)])
-        unfinished.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([columns, *zip(names, values, strict=True)])
+    put(path, table.getvalue().encode(), DataError, "another file")

@@ -20,6 +20,7 @@ import torch
 
 from gracl.card import Facts, Said, Training, origin_in, training_of, write_card
 from gracl.config import Config, ModelConfig
+from gracl.disk import told
 from gracl.errors import ConfigError, WeightsError, did_you_mean
 from gracl.files import DESCRIPTION, WEIGHTS, load_model, read_description, rebuild, save_model, write
 from gracl.models.embedder import Embedder
@@ -106,10 +107,8 @@ def save_pretrained(
     _require_same_again(model, config)
     facts = _facts(model, config, training, repo_id)
     card = write_card(facts, said)
-    try:
+    with told(folder, ConfigError, "another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {folder}: {error.strerror}. Give another folder") from error
     # The description goes first: by it the folder is known as ours, should the rest be interrupted.
     write(folder / DESCRIPTION, (json.dumps(_description(facts, model), indent=2) + "\n").encode())
     write(folder / CARD, f"{card}{MARK}{_digest(card)} -->\n".encode())

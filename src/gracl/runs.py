@@ -2,6 +2,7 @@
 
     config.yaml              all settings, resolved
     data.json                what was trained on
+    images.csv               its images: path, box, and the bytes of each file
     log.jsonl                a line when it starts, one an epoch, one when it is scored
     checkpoint.safetensors   state after the last whole epoch; what a run continues from
     labels.csv               path, cluster (-1 is none): of the last epoch, in the end by the model
@@ -26,7 +27,13 @@ import torch
 
 from gracl import distributed, training
 from gracl.config import Config
-from gracl.continuation import begin_or_continue, fingerprint_of, make_folder, truncate_log
+from gracl.continuation import (
+    begin_or_continue,
+    fingerprint_of,
+    make_folder,
+    require_room_to_train,
+    truncate_log,
+)
 from gracl.data.records import Dataset
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import RunError
@@ -206,6 +213,7 @@ def _train(
     write(folder / "config.yaml", config.to_yaml().encode())
     distributed.from_first(lambda: truncate_log(log, done))
     model = training.build_model(config.model, seed=config.train.seed).to(device)
+    distributed.from_first(lambda: require_room_to_train(folder, model, config))
     if snapshot is None:
         training.initialise(model, images, config)
         with watch("evaluate"):

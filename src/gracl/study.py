@@ -5,7 +5,9 @@ Letters: N images, D feature dimensions.
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch import Tensor
 from gracl import training
 from gracl.clustering import Labels
 from gracl.config import Config
-from gracl.continuation import fingerprint_of
+from gracl.continuation import fingerprint_of, what_changed
 from gracl.data.readers import load_dataset
 from gracl.data.records import Dataset, Records
 from gracl.data.store import ImageStore, open_store
@@ -28,6 +30,8 @@ from gracl.extraction import extract
 from gracl.features import Features, no_features, read_features, write_features
 from gracl.runs import Run
 from gracl.training import Progress
+
+logger = logging.getLogger(__name__)
 
 FEATURES = "features.npz"
 """Kept in the run's folder, so that a second look does not extract again; may be deleted."""
@@ -117,8 +121,9 @@ def open_study(
     if fingerprint_of(dataset.root, images) != run.data["fingerprint"]:
         raise RunError(
             f"{run.folder} was trained on {run.data['images']} images of {run.data['root']}; now there "
-            f"are {len(images)} of {dataset.root}, and they are not the same. Give the folder that "
-            "holds those images (--data FOLDER), or train anew"
+            f"are {len(images)} of {dataset.root}, and they are not the same"
+            f"{what_changed(run.folder, dataset.root, images.records)}. Put them back, give the folder "
+            "that holds those images (--data FOLDER), or train anew"
         )
     whose = no_features(model)
     kept = run.folder / FEATURES
@@ -135,8 +140,12 @@ def open_study(
         )
         # A folder that can only be read is looked at all the same.
         if os.access(run.folder, os.W_OK):
-            kept.unlink(missing_ok=True)
-            write_features(kept, found)
+            with suppress(OSError):
+                kept.unlink(missing_ok=True)
+            try:
+                write_features(kept, found)
+            except RunError as error:  # they are kept to be quick the next time, and no more
+                logger.warning("%s", error)
     labels = np.array([cluster for _, cluster in run.labels], dtype=np.int64)
     if len(labels) != len(images):
         raise RunError(

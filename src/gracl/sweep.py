@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,7 +13,8 @@ import numpy as np
 from scipy import sparse
 
 from gracl.clustering import Algorithm, Health, Labels, adjusted_mutual_information, cluster, health
-from gracl.errors import ConfigError, ShapeError
+from gracl.disk import put
+from gracl.errors import ConfigError, RunError, ShapeError
 from gracl.links import Links
 
 GRID = tuple(np.arange(0.3, 0.801, 0.025).round(3).tolist())
@@ -151,7 +153,9 @@ def draw_sweep(found: Sweep, path: str | Path) -> None:
         for axes in (above, below):
             axes.axvline(suggested.eps, color="tab:red", linewidth=1)
         above.set_title(f"suggested without labels: eps {suggested.eps:g}", color="tab:red")
-    figure.savefig(path)
+    picture, kind = io.BytesIO(), Path(path).suffix[1:].lower()
+    figure.savefig(picture, format=kind)
+    put(Path(path), picture.getvalue(), RunError, "another --plot")
 
 
 def require_drawable(path: str | Path) -> None:

@@ -25,8 +25,9 @@ from gracl.data.records import Problem, Records
 from gracl.data.store import OnBad, inside, upright
 from gracl.data.tables import pixel_box
 from gracl.data.tracks import Detection, Span, Tracks, frame_number, tracks_text
+from gracl.disk import told
 from gracl.embedding import Crop, embed
-from gracl.errors import DataError, did_you_mean
+from gracl.errors import DataError, RunError, did_you_mean
 from gracl.features import Features
 from gracl.files import write
 from gracl.links import Links
@@ -292,7 +293,8 @@ def write_tracks(path: str | Path, tracks: Tracks, identities: Mapping[int, int]
     path = Path(path).expanduser()
     texts = tracks_text(path, tracks, identities)
     if not path.suffix:
-        path.mkdir(exist_ok=True)
+        with told(path, RunError, "another --out"):
+            path.mkdir(exist_ok=True)
     for file, text in texts.items():
         write(file, text.encode())
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from gracl.commands.options import LayoutName
-from gracl.errors import ConfigError
+from gracl.disk import told
+from gracl.errors import ConfigError, RunError
 from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def _associate_tracks(command: Associate) -> None:
     print_left_out(left_out)
     found = _joined(command, tracklets)
     identities = identities_by_track(tracklets, found)
-    command.out.mkdir(exist_ok=True)
+    with told(command.out, RunError, "another --out"):
+        command.out.mkdir(exist_ok=True)
     for part, file in zip(tracks, files, strict=True):
         write_tracks(file, part, identities.get(part.camera, {}))
     _write_table(command, tracklets, found)
@@ -223,7 +225,8 @@ def _associate_images(command: Associate) -> None:
     found = _embedded(command) if command.features is None else read_features(command.features)
     tracklets, grouped, links = tracklets_of(found)
     joined = _joined(command, tracklets, links)
-    command.out.mkdir(exist_ok=True)
+    with told(command.out, RunError, "another --out"):
+        command.out.mkdir(exist_ok=True)
     _write_table(command, tracklets, joined)
     labels = joined.identities[grouped.members]
     write_labels(command.out / "labels.csv", found.records, labels)

@@ -168,7 +168,9 @@ def draw(command: Draw) -> None:
 
     try:
         folder = draw_people(**asdict(command))
-    except (ValueError, OSError) as error:
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(str(error)) from error
     console.print(f"drawn into {folder}", soft_wrap=True)
 

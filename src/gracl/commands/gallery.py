@@ -23,6 +23,7 @@ from gracl.commands.gallery_options import (
 )
 from gracl.commands.gallery_search import Search, search
 from gracl.commands.options import Flat
+from gracl.disk import whole_folder
 from gracl.errors import ConfigError
 from gracl.terminal import Bars, console, print_left_out
 
@@ -262,11 +263,11 @@ def _save_thumbnails(opened: OpenGallery, ids: Sequence[int], folder: Path) -> N
         )
     if folder.exists():
         raise ConfigError(f"--save-thumbnails is {folder}, which exists; expected a new folder")
-    folder.mkdir(parents=True)
-    for id in ids:
-        picture = opened.thumbnail(id)
-        if picture is not None:
-            picture.save(folder / f"{id}.jpg", quality="keep")
+    with whole_folder(folder, ConfigError, "another --save-thumbnails") as unfinished:
+        for id in ids:
+            picture = opened.thumbnail(id)
+            if picture is not None:
+                picture.save(unfinished / f"{id}.jpg", quality="keep")
 
 
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {

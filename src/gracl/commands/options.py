@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import tyro
 
+from gracl.disk import require_writable
 from gracl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def require_own_table(option: str, path: Path, head: str) -> None:
     """Refuses to write a table where it cannot be, or over something that is not one of its kind."""
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{option} is {path}; expected a file in a folder that exists")
+    require_writable(path, ConfigError, f"another {option}")
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as lines:
             first = lines.readline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import tyro
 
 from gracl.commands.options import Flat, LayoutName, OptionalImages, load
 from gracl.config import Config
-from gracl.errors import ConfigError
+from gracl.disk import OTHER_CACHE
+from gracl.errors import ConfigError, DataError
 from gracl.terminal import Bars, console, print_before_and_after, print_epoch, print_notes
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def demo(command: Demo) -> None:
     from gracl.data.readers import load_dataset
     from gracl.data.store import cache_folder
     from gracl.data.synthetic import draw_people
+    from gracl.files import write
     from gracl.pictures import draw_rank_list
 
     n, seed = command.identities, command.config.train.seed
@@ -69,11 +72,16 @@ def demo(command: Demo) -> None:
     if not (folder / "metadata.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted drawing left
         console.print(f"drawing {2 * n} people, seen by four cameras")
-        draw_people(folder, identities=n, test_identities=n, seed=seed)
+        try:
+            draw_people(folder, identities=n, test_identities=n, seed=seed)
+        except DataError as error:
+            raise DataError(f"{error}. It is gracl's cache: give {OTHER_CACHE}") from error
     dataset = load_dataset(folder)
     run = _train(command.config, dataset, command.out)
     picture = command.out / "matches.png"
-    draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(picture)
+    drawn = io.BytesIO()
+    draw_rank_list(run.model, dataset, settings=command.config.evaluate).save(drawn, "PNG")
+    write(picture, drawn.getvalue())
     console.print(f"queries and their first ten matches: {picture}", soft_wrap=True)
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import unicodedata
-import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +21,7 @@ from gracl.data.records import Dataset, Problem, Record, Records
 from gracl.data.splits import require_kept, write_split
 from gracl.data.store import Progress
 from gracl.data.tables import TABLE
+from gracl.disk import whole_folder
 from gracl.errors import DataError, did_you_mean
 
 Format = Literal["jpeg", "png"]
@@ -99,17 +98,17 @@ def convert_dataset(
     require_kept(everything)
     suffix = {"jpeg": ".jpg", "png": ".png"}[image_format]
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if image_format == "jpeg" else {}
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}.unfinished")
 
-    def save(record: Record, image: Image.Image) -> Path:
-        path = unfinished / IMAGES / (_name(dataset, record) + suffix)
-        if size is not None:
-            image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-        image.save(path, **options)
-        return path
+    with whole_folder(out, DataError, "another folder") as unfinished:
+        (unfinished / IMAGES).mkdir()
 
-    try:
-        (unfinished / IMAGES).mkdir(parents=True)
+        def save(record: Record, image: Image.Image) -> Path:
+            path = unfinished / IMAGES / (_name(dataset, record) + suffix)
+            if size is not None:
+                image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+            image.save(path, **options)
+            return path
+
         files, unreadable = each_crop(everything, save, progress)
         problems = (*dataset.problems, *unreadable.values())
         if not files:
@@ -128,16 +127,6 @@ def convert_dataset(
             "problems": [asdict(problem) for problem in problems],
         }
         (unfinished / ABOUT).write_text(json.dumps(about, default=str, indent=1), encoding="utf-8")
-        if out.exists():
-            out.rmdir()  # it is empty; not every system renames onto an empty folder
-        unfinished.rename(out)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {out}: {error.strerror or error}. Free some space there or give another "
-            "folder"
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return Conversion(folder, len(files), problems)
 
 

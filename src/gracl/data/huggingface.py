@@ -24,6 +24,7 @@ from PIL import Image
 from gracl.data.parts import IMAGE_SUFFIXES, Parts, existing, images_below
 from gracl.data.records import Dataset, Problem
 from gracl.data.tables import ALSO_CALLED, as_text, records_of
+from gracl.disk import OTHER_CACHE, one_step, told
 from gracl.errors import ConfigError, DataError, did_you_mean
 
 SPLIT_NAMES = {
@@ -375,15 +376,10 @@ def _kept(content: bytes) -> Path | str:
         return f"bytes that are no image: {type(error).__name__}"
     digest = hashlib.sha256(content).hexdigest()
     path = _cache() / digest[:2] / f"{digest[:32]}.{suffix}"
-    try:
+    with told(path, DataError, OTHER_CACHE):
         if not (path.is_file() and path.stat().st_size == len(content)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write an image into {path.parent}: {error.strerror or error}. Set GRACL_CACHE "
-            "to a folder that can be written and has room for all images"
-        ) from error
+            own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # several may do so at once
+            with one_step(path, DataError, OTHER_CACHE, beside=own) as unfinished:
+                unfinished.write_bytes(content)
     return path

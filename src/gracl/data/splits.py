@@ -8,11 +8,10 @@ unless `draw_queries` parts them.
 from __future__ import annotations
 
 import csv
+import io
 import re
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +31,7 @@ from gracl.data.protocols import choose, find
 from gracl.data.records import FIELDS, Dataset, Record, Records
 from gracl.data.store import Progress
 from gracl.data.tables import Tally, as_day, as_identity, as_text
+from gracl.disk import put, told
 from gracl.errors import DataError
 from gracl.links import Links, must_groups, must_within
 
@@ -321,20 +321,13 @@ def write_split(dataset: Dataset, file: str | Path) -> Path:
     else:
         sides = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
     require_kept(record for records in sides.values() for record in records)
-    unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex}.unfinished")
-    rows = [_row(record, split, file) for split, records in sides.items() for record in records]
-    try:
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, ("path", "split", *FIELDS, *"xywh"), restval="")
+    table.writeheader()
+    table.writerows(_row(record, split, file) for split, records in sides.items() for record in records)
+    with told(file, DataError, "another name"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", newline="", encoding="utf-8") as opened:
-            table = csv.DictWriter(opened, ("path", "split", *FIELDS, *"xywh"), restval="")
-            table.writeheader()
-            table.writerows(rows)
-        unfinished.replace(file)
-    except OSError as error:
-        raise DataError(f"cannot write {file}: {error.strerror or error}. Give another name") from error
-    finally:
-        with suppress(OSError):  # most often it is not there any more, or never was
-            unfinished.unlink()
+    put(file, text.getvalue().encode(), DataError, "another name")
     return file
 
 

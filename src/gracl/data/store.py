@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import PIL
@@ -28,7 +30,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from gracl.data.records import Box, Problem, Record, Records
-from gracl.errors import DataError
+from gracl.disk import OTHER_CACHE, UNFINISHED, require_room, told
+from gracl.errors import DataError, RunError, some
+from gracl.lock import held
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +44,6 @@ MAX_SIDE = 100_000
 """A picture of a hundred million by one takes gigabytes to be resized."""
 PROGRAMS = ("EPS",)
 """What Pillow hands to another program (Ghostscript), which executes it: of no end, or worse."""
-STALE_SECONDS = 24 * 3600
-"""An unfinished store that has not been written to for so long was left by a killed process."""
 
 OnBad = Literal["skip", "refuse"]
 Progress = Callable[[int, int], None]
@@ -268,34 +270,60 @@ def _key(records: Records, size: tuple[int, int]) -> str:
 
 def _build(folder: Path, records: Records, size: tuple[int, int], progress: Progress | None) -> None:
     """Writes a store beside its final place, then moves it there in one step."""
-    try:
+    into = f"the image store into {folder.parent}"
+    with told(folder, DataError, OTHER_CACHE, what=into):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder.parent)
-        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.unfinished")
+        _remove_left(folder.parent)
+        needed = len(records) * 3 * math.prod(size)
+        what = f"the image store of {len(records)} images"
+        require_room(folder.parent, needed, what, DataError, OTHER_CACHE)
+        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{UNFINISHED}")
         unfinished.mkdir()
-    except OSError as error:
-        raise DataError(
-            f"cannot write the image store into {folder.parent}: {error.strerror or error}. Set "
-            "GRACL_CACHE to a folder that can be written"
-        ) from error
-    try:
-        bad = _decode_all(unfinished / "images.npy", records, size, progress)
-        about = {"images": len(records) - len(bad), "size": list(size), "bad": bad}
-        (unfinished / "store.json").write_text(json.dumps(about), encoding="utf-8")
         try:
-            unfinished.rename(folder)
-        except OSError:
-            if not (folder / "store.json").is_file():
-                raise
-            # another process was first; its store has the same content
-    except OSError as error:
-        raise DataError(
-            f"cannot finish the image store in {folder.parent}: {error.strerror or error}. "
-            f"{len(records)} images need {np.prod(size) * 3 * len(records) / 2**20:.0f} MB there; "
-            "set GRACL_CACHE to a folder with more room"
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            with _as_maker(unfinished):
+                bad = _decode_all(unfinished / "images.npy", records, size, progress)
+                _require_unchanged(folder.name, records, size, bad)
+                about = {"images": len(records) - len(bad), "size": list(size), "bad": bad}
+                (unfinished / "store.json").write_text(json.dumps(about), encoding="utf-8")
+            _take_name(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _as_maker(unfinished: Path) -> Iterator[None]:
+    """Shows others that this folder is being worked in, where the file system has locks."""
+    with ExitStack() as stack:
+        with suppress(RunError):
+            stack.enter_context(held(unfinished, doing="made"))
+        yield
+
+
+def _take_name(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / "store.json").is_file():
+            raise
+        # another process was first; its store has the same content
+
+
+def _require_unchanged(key: str, records: Records, size: tuple[int, int], bad: dict[str, str]) -> None:
+    """Refuses a store of images that came, went or changed meanwhile: it would not be theirs.
+
+    Raises:
+        DataError: some did; those that are gone, and those that could not be read, are named.
+    """
+    if _key(records, size) == key:
+        return
+    gone = [record.path for record in records if not record.path.is_file()]
+    named = gone or [records[int(i)].path for i in bad]
+    what = f"{len(gone)} of {len(records)} images vanished" if gone else "images changed"
+    listed = f": {some(named)}" if named else ""
+    raise DataError(
+        f"{what} while they were decoded{listed}. Put them back, or wait until whoever changes them is "
+        "done, and type the same again"
+    )
 
 
 def _decode_all(
@@ -313,39 +341,39 @@ def _decode_all(
         except Exception as error:  # for broken headers, Pillow's readers raise what they like
             return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(records), 3, *size))
     row = 0
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    # Not by a memory map: a write into one that the disk has no room for ends the process.
+    with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        begin = _write_head(file, len(records), size)
         # In slices, so that decoded images never wait in memory for more than a moment.
         for start in range(0, len(records), 1024):
             for i, result in enumerate(pool.map(attempt, records[start : start + 1024]), start):
                 if isinstance(result, str):
                     bad[str(i)] = result
                 else:
-                    array[row] = result
+                    file.write(np.ascontiguousarray(result).data)
                     row += 1
                 if progress is not None:
                     progress(i + 1, len(records))
-    array.flush()
-    if row < len(records):
-        _keep_rows(path, array, row)
+        file.seek(0)
+        if _write_head(file, row, size) != begin:  # NumPy leaves room for any number of rows
+            raise OSError(f"the head of {path} has another length now")
+        file.flush()
+        os.fsync(file.fileno())
     return bad
 
 
-def _keep_rows(path: Path, array: NDArray[np.uint8], rows: int) -> None:
-    kept = path.with_name("kept.npy")
-    shorter = np.lib.format.open_memmap(kept, mode="w+", dtype=np.uint8, shape=(rows, *array.shape[1:]))
-    for start in range(0, rows, 1024):
-        shorter[start : start + 1024] = array[start : min(rows, start + 1024)]
-    shorter.flush()
-    kept.replace(path)
+def _write_head(file: IO[bytes], rows: int, size: tuple[int, int]) -> int:
+    """What an array file begins with; gives where its numbers begin."""
+    about = {"descr": "|u1", "fortran_order": False, "shape": (rows, 3, *size)}
+    np.lib.format.write_array_header_1_0(file, about)
+    return file.tell()
 
 
-def _remove_stale(cache: Path) -> None:
-    for left in cache.glob("*.unfinished"):
-        try:
-            newest = max(p.stat().st_mtime for p in (left, *left.iterdir()))
-        except OSError:  # another process has just finished or removed it
-            continue
-        if time.time() - newest > STALE_SECONDS:
+def _remove_left(cache: Path) -> None:
+    """Removes what killed processes left; whoever is still at work holds a lock, whatever the clock."""
+    for left in cache.glob(f"*{UNFINISHED}"):
+        if not (left / "images.npy").exists() or (left / "store.json").exists():
+            continue  # not locked yet, or no longer
+        with suppress(RunError, OSError), held(left, doing="removed"):
             shutil.rmtree(left, ignore_errors=True)

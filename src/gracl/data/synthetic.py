@@ -24,6 +24,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 
@@ -34,6 +37,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from gracl.data._puppet import Frame, draw_puppet
 from gracl.data._scenery import background, draw_obstacle
 from gracl.data._world import MOMENT, ORDER, RGB, Camera, Look, Shot, stream
+from gracl.disk import put, told
+from gracl.errors import DataError
 
 __all__ = ["Camera", "Look", "Shot", "draw_people", "draw_person"]
 
@@ -182,6 +187,7 @@ def draw_people(
 
     Raises:
         ValueError: If an argument is out of its range or the folder is not empty.
+        DataError: If the folder cannot be written; nothing of what was drawn is left.
 
     Example:
         >>> import tempfile
@@ -199,26 +205,43 @@ def draw_people(
     folder = Path(folder)
     _check_empty(folder)
 
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     people = identities + test_identities
     shots = list(product(range(people), range(cameras), range(images_per_camera)))
     stream(seed, ORDER).shuffle(shots)
     rows = []
-    for number, (person, camera, shot) in enumerate(shots):
-        crop = draw_person(person, camera=camera, shot=shot, size=size, nuisance=nuisance, seed=seed)
-        path = f"images/{number:06d}.jpg"
-        Image.fromarray(crop).save(folder / path, quality=95)
-        split = "train" if person < identities else "query" if shot == 0 else "gallery"
-        rows.append((path, f"p{person:04d}", f"c{camera}", split))
+    with _cleared_if_it_fails(folder):
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        for number, (person, camera, shot) in enumerate(shots):
+            crop = draw_person(
+                person, camera=camera, shot=shot, size=size, nuisance=nuisance, seed=seed
+            )
+            path = f"images/{number:06d}.jpg"
+            Image.fromarray(crop).save(folder / path, quality=95)
+            split = "train" if person < identities else "query" if shot == 0 else "gallery"
+            rows.append((path, f"p{person:04d}", f"c{camera}", split))
 
-    # The table comes last and at once: a folder that has it is complete.
-    unfinished = folder / "metadata.csv.part"
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "identity", "camera", "split"))
-        writer.writerows(rows)
-    unfinished.replace(folder / "metadata.csv")
+        # The table comes last and at once: a folder that has it is complete.
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("path", "identity", "camera", "split"))
+        table.writerows(rows)
+        put(folder / "metadata.csv", text.getvalue().encode(), DataError, "another folder")
     return folder
+
+
+@contextmanager
+def _cleared_if_it_fails(folder: Path) -> Iterator[None]:
+    """Leaves the folder as it was, empty or not there, so that the same can be typed again."""
+    was_there = folder.exists()
+    try:
+        with told(folder, DataError, "another folder"):
+            yield
+    except BaseException:
+        shutil.rmtree(folder / "images", ignore_errors=True)
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -18,9 +19,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from gracl import disk
 from gracl.data.records import Record, Records
 from gracl.data.store import cache_folder, crop, upright
 from gracl.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 HEIGHT = 160
 """Pixels; enough for a grid on a screen of twice the usual density."""
@@ -60,11 +64,13 @@ class Thumbnails:
                 "CREATE TABLE IF NOT EXISTS thumbnails (key BLOB PRIMARY KEY, jpeg BLOB) WITHOUT ROWID"
             )
         except (OSError, sqlite3.Error) as error:
-            raise DataError(
-                f"cannot keep small pictures in {file}: {error}. Set GRACL_CACHE to a folder that can "
-                "be written, or delete that file"
-            ) from error
+            cause = error if isinstance(error, OSError) else disk.of_sqlite(error, file)
+            words = f"{error}. Delete that file, or give {disk.OTHER_CACHE}"
+            if cause is not None:
+                words = disk.in_words(cause, file, disk.OTHER_CACHE)
+            raise DataError(f"cannot keep small pictures in {file}: {words}") from error
         self._lock = threading.Lock()
+        self._file, self._keeps = file, True
 
     def jpeg(self, row: int) -> bytes:
         """The picture of one image, as JPEG.
@@ -132,10 +138,18 @@ class Thumbnails:
         return None if found is None else found[0]
 
     def _keep(self, made: list[tuple[bytes, bytes]]) -> None:
+        """Keeps pictures, if that can be; if not, they are made again when they are looked at again."""
         with self._lock:
-            self._database.execute("BEGIN")
-            self._database.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", made)
-            self._database.execute("COMMIT")
+            try:
+                self._database.execute("BEGIN")
+                self._database.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", made)
+                self._database.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                if self._keeps:
+                    logger.warning("small pictures are shown and not kept: %s (%s)", error, self._file)
+                self._keeps = False
 
 
 def thumbnail(record: Record, *, height: int = HEIGHT) -> bytes:

@@ -25,6 +25,7 @@ from PIL import Image
 from gracl.calibration import Calibration
 from gracl.data.records import Box, Record
 from gracl.data.store import OnBad
+from gracl.disk import told
 from gracl.embedding import Images, crops, each_item, embed, embed_with_pixels
 from gracl.errors import ConfigError, DataError, FingerprintError, GalleryError, did_you_mean
 from gracl.features import Features, no_features, require_same_model
@@ -488,7 +489,8 @@ def _part(image: Any, box: Box) -> Any:
 
 
 def _model_of(content: bytes) -> Embedder:
-    with tempfile.TemporaryDirectory() as folder:
+    where = Path(tempfile.gettempdir())
+    with told(where, GalleryError, "TMPDIR=FOLDER"), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
         path.write_bytes(content)
         return load_model(path)

@@ -8,7 +8,6 @@ power cut; several processes may use it at once. Deleted content is overwritten 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gracl import disk
 from gracl.errors import GalleryError, NoGallery
 from gracl.forecast import require_memory
 from gracl.gallery.entries import Entry, Where
@@ -69,9 +69,10 @@ class SqliteStore(Store):
         self._version: tuple[int, int] | None = None
 
     def _make(self, about: About, model: bytes | None) -> None:
-        # Before there is any table; a file that was made keeps it.
-        self._connection.execute(f"PRAGMA page_size = {PAGE}")
-        self._settle()
+        with _told(self.path):
+            # Before there is any table; a file that was made keeps it.
+            self._connection.execute(f"PRAGMA page_size = {PAGE}")
+            self._settle()
         with self._transaction():
             if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise GalleryError(f"{self.path} was made by another process just now; open it")
@@ -94,13 +95,15 @@ class SqliteStore(Store):
         except (
             sqlite3.DatabaseError, IndexError, KeyError, TypeError, ValueError, RecursionError,
         ) as error:  # fmt: skip
+            if isinstance(error, sqlite3.Error) and self.path is not None:
+                _raise_the_disks(error, self.path)
             raise GalleryError(
                 f"{self.path} cannot be opened as a gallery: {error}. Expected a file that 'gracl "
                 "gallery build' made"
             ) from error
 
     def _settle(self) -> None:
-        if not _may_write(self.path):
+        if self.path is not None and not disk.may_write(self.path):
             return
         for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {setting}")
@@ -280,12 +283,8 @@ def _connect(path: Path | None, *, is_new: bool) -> sqlite3.Connection:
     if not is_new and not is_there:
         raise NoGallery(f"there is no gallery {path}. Make one: gracl gallery build {path} RUN IMAGES")
     with _told(path):
-        return sqlite3.connect(_address(path), timeout=PATIENCE, isolation_level=None, uri=True)
-
-
-def _address(path: Path) -> str:
-    # What may not be written is read as it lies: beside any other SQLite makes files of its own.
-    return path.as_uri() + ("" if _may_write(path) else "?mode=ro&immutable=1")
+        address = disk.database_address(path)
+        return sqlite3.connect(address, timeout=PATIENCE, isolation_level=None, uri=True)
 
 
 def _is_blank(path: Path) -> bool:
@@ -293,7 +292,7 @@ def _is_blank(path: Path) -> bool:
 
     Only SQLite may open it: see `gracl.gallery.on_disk`.
     """
-    with closing(sqlite3.connect(_address(path), uri=True)) as connection:
+    with _told(path), closing(sqlite3.connect(disk.database_address(path), uri=True)) as connection:
         try:
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             owner = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -302,8 +301,22 @@ def _is_blank(path: Path) -> bool:
     return not tables and owner in (0, APPLICATION)
 
 
-def _may_write(path: Path | None) -> bool:
-    return path is None or all(os.access(p, os.W_OK) for p in (path.parent, path) if p.exists())
+def _raise_the_disks(error: sqlite3.Error, path: Path) -> None:
+    """A `GalleryError` that says what the disk did not take, where that is why SQLite failed."""
+    cause = disk.of_sqlite(error, path)
+    if cause is None:
+        return
+    log = disk.unread_log(path)
+    if log is not None:
+        raise GalleryError(
+            f"{path} cannot be read where it may not be written: {log.name} beside it holds what is "
+            "not in the file yet. Copy both to a folder of yours, and open the copy"
+        ) from error
+    words = disk.in_words(cause, path, "another place")
+    may_search = "" if cause.errno in disk.FULL else ". Searches need no permission to write"
+    raise GalleryError(
+        f"{path} cannot be written: {words}; what was confirmed before is intact{may_search}"
+    ) from error
 
 
 @contextmanager
@@ -316,14 +329,11 @@ def _told(path: Path | None) -> Iterator[None]:
             f"{path or 'the gallery in memory'}: {error} Open it anew; give each thread one of its own"
         ) from error
     except sqlite3.OperationalError as error:
-        if "readonly" in str(error):
-            raise GalleryError(
-                f"{path} cannot be written: you lack the permission for the file or its folder. "
-                "Searches need none"
-            ) from error
+        if path is not None:
+            _raise_the_disks(error, path)
         raise GalleryError(
-            f"{path or 'the gallery in memory'}: {error}. What was confirmed before is intact; free "
-            "the disk, or wait for the other process, and type the same again"
+            f"{path or 'the gallery in memory'}: {error}. What was confirmed before is intact; wait "
+            "for the other process, or free the disk, and type the same again"
         ) from error
     except sqlite3.DatabaseError as error:
         raise GalleryError(f"{path}: {error}. Take a copy of the file before anything else") from error

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gracl import disk
 from gracl.data.records import Box
 from gracl.errors import GraclError, ReviewError
 from gracl.links import Labels, Pairs
@@ -32,6 +33,8 @@ from gracl.review.partition import Change, Partition
 
 VERSION = 1
 """Of the tables."""
+ELSEWHERE = "gracl a copy of the run's folder"
+"""What is told of a review that cannot be written."""
 TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
@@ -113,13 +116,19 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Opens a file, or makes an empty one, and keeps others out until it is closed.
 
+        One that may not be written is looked at all the same.
+
         Raises:
             ReviewError: another process reviews it, it is no review, or it cannot be written.
         """
-        self.path = path
+        self.path, self._may_write = path, disk.may_write(path)
         try:
             self._database = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=1
+                disk.database_address(path),
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=1,
+                uri=True,
             )
         except sqlite3.Error as error:
             raise ReviewError(_words(path, error)) from error
@@ -133,16 +142,8 @@ class Ledger:
     def _settle(self) -> None:
         """Keeps others out, makes the tables of an empty file, and looks who wrote those of another."""
         try:
-            # A reviewer's clicks are few, so each may wait for the disk; and nobody else writes.
-            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
-                self._database.execute(f"PRAGMA {setting}")
-            self._database.execute("BEGIN EXCLUSIVE")
-            names = {name for (name,) in self._run("SELECT name FROM sqlite_master")}
-            if not names:
-                for statement in TABLES.split(";"):
-                    self._database.execute(statement)
-                self._set("version", str(VERSION))
-            self._database.execute("COMMIT")
+            if self._may_write:
+                self._keep_others_out()
             version = self.about("version")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise ReviewError(_words(self.path, error)) from error
@@ -151,6 +152,18 @@ class Ledger:
                 f"{self.path} was written by another version of gracl (tables {version}, not "
                 f"{VERSION}). Open it with that one, or move it away to begin anew"
             )
+
+    def _keep_others_out(self) -> None:
+        # A reviewer's clicks are few, so each may wait for the disk; and nobody else writes.
+        for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._database.execute("BEGIN EXCLUSIVE")
+        names = {name for (name,) in self._run("SELECT name FROM sqlite_master")}
+        if not names:
+            for statement in TABLES.split(";"):
+                self._database.execute(statement)
+            self._set("version", str(VERSION))
+        self._database.execute("COMMIT")
 
     def close(self) -> None:
         """Lets others in."""
@@ -413,4 +426,13 @@ def _words(path: Path, error: Exception) -> str:
         return f"{path} is being reviewed by another process. Close that one first"
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return f"{path} is no review that gracl wrote. Move it away to begin anew"
+    log = disk.unread_log(path)
+    if log is not None:
+        return (
+            f"{path} cannot be read where it may not be written: {log.name} beside it holds decisions "
+            "that are not in the file yet. Copy the run's folder to where you may write, with both"
+        )
+    cause = disk.of_sqlite(error, path) if isinstance(error, sqlite3.Error) else None
+    if cause is not None:
+        return f"{path} cannot be written: {disk.in_words(cause, path, ELSEWHERE)}"
     return f"{path} cannot be read or written: {error}. Give the run's folder room and permission"
