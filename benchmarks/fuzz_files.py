@@ -619,7 +619,9 @@ def features(rng: Rng, folder: Path) -> Case:
     elif name == "features.csv" and draw < 0.3:
         rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
         columns, changed, what = cells_changed(rng, rows[0], [list(row) for row in rows[1:]])
-        content = csv_text(columns, changed if rng.random() < 0.95 else []).encode(errors="surrogatepass")
+        content = csv_text(columns, changed if rng.random() < 0.95 else []).encode(
+            errors="surrogatepass"
+        )
     elif name == "features.parquet" and draw < 0.5:
         cut = int(rng.integers(1, min(3000, len(content))))
         what, tail = damaged(rng, content[-cut:])

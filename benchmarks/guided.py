@@ -1,13 +1,13 @@
-"""Bad input, guided by coverage: libFuzzer keeps what reaches new lines of gracl, and goes on from there.
+"""Bad input, guided by coverage: what reaches new lines of gracl is kept, and changed again.
 
     pip install atheris
-    python benchmarks/guided.py FOLDER [--seconds 260] [--seed 0] [--only tables,boxes] [--out guided]
+    python benchmarks/guided.py FOLDER [--seconds 170] [--seed 0] [--only tables,boxes] [--out guided]
 
-It starts from the seeds of fuzz.py and asks for the same: an input is read, or refused in words; anything
-else is a finding, and so is what its size does not excuse (no input has more than 64 KiB). gracl alone is
-instrumented. FOLDER keeps, by target, the inputs that led on (`corpus`), the shortest one of each finding
-(`kept`) and what libFuzzer said (`log`). Each call adds a round to each target, from where the one
-before it stopped, and feeds first what was found then.
+libFuzzer starts from the seeds of fuzz.py, and the same is asked for: an input is read, or refused in
+words. Anything else is a finding, and so is what its size does not excuse: no input has more than 64 KiB.
+gracl alone is instrumented. FOLDER keeps, by target, the inputs that led on (`corpus`), a short one of
+each finding (`kept`) and what libFuzzer said (`log`). Each call adds a round to each target: it goes on
+from the corpus of the one before, and feeds first what was found then.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from typing import TYPE_CHECKING, Any
 from measuring import command, save
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from guided_targets import Target
+    from guided_forms import Target
 
 NAMES = ("tables", "pairs", "boxes", "tracks", "reviews", "hugging face", "settings", "runs",
          "descriptions", "weights", "features", "pictures", "names", "requests")  # fmt: skip
@@ -111,15 +109,17 @@ def feed(name: str, seconds: int, seed: int, home: Path, scratch: Path) -> None:
     with atheris.instrument_imports(include=["gracl"], exclude=COMPILED):
         import numpy as np
 
-        from guided_targets import TARGETS
+        from guided_built import BUILT
+        from guided_files import FILES
 
-        target = TARGETS[name](scratch)
+        target = {**FILES, **BUILT}[name](scratch)
     keeper = Keeper(target, home)
     _fill(home, target)
 
     def change(given: bytes, longest: int, at: int) -> bytes:
         if target.change is None or at % 2:
-            return bytes(atheris.Mutate(given, longest))
+            changed: bytes = atheris.Mutate(given, longest)
+            return changed
         return target.change(np.random.default_rng(at), given)[:longest]
 
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -181,7 +181,7 @@ def fuzz(name: str, seconds: int, seed: int, home: Path) -> dict[str, Any]:
             told = json.loads((home / "told").read_text())
             total.update({kind: told.get(kind, 0) for kind in ("read", "refused", "crash")})
             findings |= told["findings"]
-        lines = [match for match in _LINE.finditer(own)]
+        lines = list(_LINE.finditer(own))
         executions += int(lines[-1]["executions"]) if lines else 0
         spent += int((re.findall(r"in (\d+) second", own) or ["0"])[-1])
         if done.returncode == 0:
@@ -191,7 +191,7 @@ def fuzz(name: str, seconds: int, seed: int, home: Path) -> dict[str, Any]:
             break
         seed += 1
     (home / "log").write_text(said)
-    lines = [match for match in _LINE.finditer(said)]
+    lines = list(_LINE.finditer(said))
     if not lines:
         raise RuntimeError(f"{name} did not begin:\n{said[-3000:]}")
     first = next((line for line in lines if line["kind"] == "INITED"), lines[0])
@@ -208,7 +208,7 @@ def fuzz(name: str, seconds: int, seed: int, home: Path) -> dict[str, Any]:
         "slowest_cpu_seconds": told.get("slowest_cpu_seconds"),
         "peak_gib_above_start": _peak(home, told),
         "findings": [
-            {"words": one["words"], "times": one["times"], "bytes": len(one["input"]) // 2}
+            {"words": _shortened(one["words"]), "times": one["times"], "bytes": len(one["input"]) // 2}
             for one in findings.values()
         ],
         "stopped": stopped,
@@ -216,13 +216,20 @@ def fuzz(name: str, seconds: int, seed: int, home: Path) -> dict[str, Any]:
 
 
 def _peak(home: Path, told: dict[str, Any]) -> float:
-    return round((told.get("peak_mib", 0) - int((home / "held").read_text())) / 1024, 3)
+    peak: int = told.get("peak_mib", 0)
+    return round((peak - int((home / "held").read_text())) / 1024, 3)
+
+
+def _shortened(words: str) -> str:
+    """Of an error, without folders of this machine."""
+    what, _, where = re.sub(r"/\S*/tmp\w{8}\b", "FOLDER", words).partition(" | ")
+    return f"{what[:120]} | {where}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="for corpora and findings; made if it is not there")
-    parser.add_argument("--seconds", type=int, default=260, help="of a target")
+    parser.add_argument("--seconds", type=int, default=170, help="of a target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(NAMES), help="targets, by commas")
     parser.add_argument("--out", default="guided", help="name in results; none if empty")

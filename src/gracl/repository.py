@@ -25,6 +25,7 @@ from gracl.files import DESCRIPTION, WEIGHTS, load_model, read_description, rebu
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.licences import IDENTIFIERS
+from gracl.paths import is_file, is_folder, is_there
 from gracl.runs import Run
 
 CARD = "README.md"
@@ -123,7 +124,7 @@ def _opened(source: Source) -> tuple[Embedder, Training | None]:
         return source, None
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
-        if not path.is_dir() or not (path / "config.yaml").is_file():
+        if not is_folder(path) or not is_file(path / "config.yaml"):
             return load_model(source), None
         source = Run(path)
     return source.model, training_of(source)
@@ -230,9 +231,9 @@ def _description(facts: Facts, model: Embedder) -> dict[str, Any]:
 
 def require_own(folder: Path) -> None:
     """Refuses a folder that holds what this module did not write, or a card that was changed since."""
-    if not folder.exists():
+    if not is_there(folder):
         return
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ConfigError(f"{folder} is a file; expected a new folder")
     names = {p.name for p in folder.iterdir() if p.name[0] != "." and p.suffix != ".unfinished"}
     if not names:

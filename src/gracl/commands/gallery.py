@@ -24,6 +24,7 @@ from gracl.commands.gallery_options import (
 from gracl.commands.gallery_search import Search, search
 from gracl.commands.options import Flat
 from gracl.errors import ConfigError
+from gracl.paths import is_there
 from gracl.terminal import Bars, console, print_left_out
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _save_thumbnails(opened: OpenGallery, ids: Sequence[int], folder: Path) -> N
         raise ConfigError(
             "this gallery keeps no thumbnails; it would have to be built with --thumbnails"
         )
-    if folder.exists():
+    if is_there(folder):
         raise ConfigError(f"--save-thumbnails is {folder}, which exists; expected a new folder")
     folder.mkdir(parents=True)
     for id in ids:

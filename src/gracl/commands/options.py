@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import tyro
 
 from gracl.errors import ConfigError
+from gracl.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from gracl.data.records import Dataset, Records
@@ -46,9 +47,9 @@ LayoutName = Annotated[
 
 def require_own_table(option: str, path: Path, head: str) -> None:
     """Refuses to write a table where it cannot be, or over something that is not one of its kind."""
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"{option} is {path}; expected a file in a folder that exists")
-    if path.exists():
+    if is_there(path):
         with path.open(encoding="utf-8", errors="replace") as lines:
             first = lines.readline()
         if not first.startswith(head):

@@ -24,6 +24,7 @@ from gracl.data.splits import require_kept, write_split
 from gracl.data.store import Progress
 from gracl.data.tables import TABLE
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_folder, is_there
 
 Format = Literal["jpeg", "png"]
 IMAGES, ABOUT = "images", "conversion.json"
@@ -128,7 +129,7 @@ def convert_dataset(
             "problems": [asdict(problem) for problem in problems],
         }
         (unfinished / ABOUT).write_text(json.dumps(about, default=str, indent=1), encoding="utf-8")
-        if out.exists():
+        if is_there(out):
             out.rmdir()  # it is empty; not every system renames onto an empty folder
         unfinished.rename(out)
     except OSError as error:
@@ -142,7 +143,7 @@ def convert_dataset(
 
 
 def _refuse(dataset: Dataset, out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_there(out) and (not is_folder(out) or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise DataError(f"{out} {what}; expected a new folder, or an empty one. Give another name")
     as_tree = dataset.layout in ("folder", "huggingface") and dataset.root.is_dir()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gracl.errors import ConfigError, WeightsError
+from gracl.paths import is_file
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "teacher", "student")
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
@@ -25,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: no such file, not a weights file, or it holds more than tensors.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"{path} does not exist. Give a .safetensors or torch weights file, 'pretrained' for "
             "timm's own weights, or 'none'"
