@@ -4,7 +4,7 @@
     python benchmarks/guided.py FOLDER [--seconds 170] [--seed 0] [--only tables,boxes] [--out guided]
 
 libFuzzer starts from the seeds of fuzz.py, and the same is asked for: an input is read, or refused in
-words. Anything else is a finding, and so is what its size does not excuse: no input has more than 64 KiB.
+words. Anything else is a finding, and so is what its size does not excuse: none has more than 64 KiB.
 gracl alone is instrumented. FOLDER keeps, by target, the inputs that led on (`corpus`), a short one of
 each finding (`kept`) and what libFuzzer said (`log`). Each call adds a round to each target: it goes on
 from the corpus of the one before, and feeds first what was found then.

@@ -157,7 +157,7 @@ def _parquet_table(file: Path, place: PurePath) -> _Table:
 
     def refused(error: Exception) -> DataError:
         return DataError(
-            f"{file} cannot be read as parquet: {str(error).strip()}. Write it or fetch it anew"
+            f"{file} cannot be read as parquet: {' '.join(str(error).split())}. Write or fetch it anew"
         )
 
     try:
