@@ -32,8 +32,10 @@ from measuring import command, save
 if TYPE_CHECKING:
     from guided_forms import Target
 
-NAMES = ("tables", "pairs", "boxes", "tracks", "reviews", "hugging face", "settings", "runs",
-         "descriptions", "weights", "features", "pictures", "names", "requests")  # fmt: skip
+NAMES = (
+    "tables", "pairs", "boxes", "tracks", "reviews", "hugging face", "settings", "runs", "descriptions",
+    "weights", "features", "pictures", "names", "requests", "decisions",
+)  # fmt: skip
 LONGEST = 64 * 1024
 """Bytes of an input."""
 CPU_SECONDS, SECONDS = 3.0, 20

@@ -1,18 +1,21 @@
-"""What guided.py builds word for word from an input's bytes: pictures, folders of names, requests."""
+"""What guided.py builds word for word from an input's bytes: pictures, names, what a page is asked."""
 
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import atheris
 import numpy as np
 from PIL import Image
 
-from fuzz_files import HOSTILE, good
+import fuzz_files
+from fuzz_files import HOSTILE, WRONG, good
 from fuzz_watch import Ending
 from gracl.data.boxes import read_header
 from gracl.data.check import check_dataset
@@ -20,10 +23,13 @@ from gracl.data.layouts import LAYOUTS
 from gracl.data.readers import load_dataset
 from gracl.data.records import Box, Record
 from gracl.data.store import decode
-from gracl.data.thumbnails import thumbnail
+from gracl.data.thumbnails import Thumbnails, thumbnail
 from gracl.data.tracks import frame_number
 from gracl.errors import ConfigError, DataError
 from gracl.gallery.entries import Where
+from gracl.review.review import Review
+from gracl.web.review_app import review_application
+from gracl.web.review_desk import Desk as ReviewDesk
 from gracl.web.search_app import search_application
 from gracl.web.search_desk import Desk
 from gracl.web.serving import guarded
@@ -334,9 +340,89 @@ def _url(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
+_DECISIONS: Mapping[str, Sequence[str]] = {
+    "merge": ("numbers",),
+    "split": ("rows",),
+    "eject": ("rows",),
+    "move": ("rows", "number"),
+    "name": ("number", "name"),
+    "confirm": ("number",),
+    "same": ("first", "second"),
+    "different": ("first", "second"),
+    "skip": ("first", "second"),
+    "undo": (),
+    "redo": (),
+}
+_LOOKS = ("clusters", "clusters/{}", "clusters/{}/near?k={}", "find?text={}", "history?limit={}",
+          "question", "similar/{}?k={}", "version")  # fmt: skip
+
+
+def decisions(folder: Path) -> Target:
+    """A review's page, asked and told in any order: no answer is a 5xx, and decisions are kept."""
+    from starlette.testclient import TestClient
+
+    records = fuzz_files.draw_images(folder)
+    study = fuzz_files.study_of(folder, records)
+    pictures_of = Thumbnails(records, cache=folder)
+    place = folder / "review.sqlite"
+    with Review.open(study, by="Ann", at=place) as review:
+        desk = ReviewDesk(review, study, thumbnails=pictures_of)
+    client = TestClient(review_application(desk, title="x", by="Ann"))
+
+    def build(data: Provider) -> Ending:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            place.with_name(place.name + ending).unlink(missing_ok=True)
+        ending: Ending = "refused"
+        with Review.open(study, by="Ann", at=place) as review:
+            desk.__init__(review, study, thumbnails=pictures_of)  # type: ignore[misc]
+            for _ in range(data.ConsumeIntInRange(1, 8)):
+                if _told(data, client, desk.version):
+                    ending = "read"
+            labels = review.labels.tolist()
+        with Review.open(study, by="Bea", at=place) as again:
+            if again.labels.tolist() != labels:
+                raise AssertionError(f"{labels} became {again.labels.tolist()}")
+        return ending
+
+    return _built(build)
+
+
+def _told(data: Provider, client: Any, version: str) -> bool:
+    """One question or decision; whether it was taken."""
+    if data.ConsumeIntInRange(0, 2) == 0:
+        values = [_word(data, ["0", "1", "5", "a", "-1"]) for _ in range(2)]
+        path = str(data.PickValueInList([*_LOOKS])).format(*(quote(one, safe="") for one in values))
+        answer = client.get(f"/api/{path}")
+    else:
+        kind = str(data.PickValueInList([*_DECISIONS]))
+        told: dict[str, Any] = {name: _said(data, name) for name in _DECISIONS[kind]}
+        told["version"] = version if data.ConsumeIntInRange(0, 9) else _word(data, ["", "x"])
+        if data.ConsumeBool():
+            told["overrule"] = _said(data, "overrule")
+        content = json.dumps(told).encode()
+        answer = client.post(
+            f"/api/{kind}", content=content, headers={"content-type": "application/json"}
+        )
+    if answer.status_code >= 500:
+        raise AssertionError(f"{answer.status_code}: {answer.text[:200]}")
+    return bool(answer.status_code < 400)
+
+
+def _said(data: Provider, name: str) -> Any:
+    """A value of a decision, mostly of its kind."""
+    if data.ConsumeIntInRange(0, 19) == 0:
+        return data.PickValueInList(WRONG)
+    if name in ("rows", "numbers"):
+        return [data.ConsumeIntInRange(-2, 9) for _ in range(data.ConsumeIntInRange(0, 5))]
+    if name == "name":
+        return _word(data, ["Ada", "Ben", "", " Ada "])[:150]
+    return data.ConsumeBool() if name == "overrule" else data.ConsumeIntInRange(-2, 9)
+
+
 BUILT: dict[str, Callable[[Path], Target]] = {
     "pictures": pictures,
     "names": names,
     "requests": requests,
+    "decisions": decisions,
 }
 """By name: each is made in an empty folder of its own."""
