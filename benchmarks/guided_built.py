@@ -370,8 +370,8 @@ def decisions(folder: Path) -> Target:
     client = TestClient(review_application(desk, title="x", by="Ann"))
 
     def build(data: Provider) -> Ending:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            place.with_name(place.name + ending).unlink(missing_ok=True)
+        for part in ("", "-wal", "-shm", "-journal"):
+            place.with_name(place.name + part).unlink(missing_ok=True)
         ending: Ending = "refused"
         with Review.open(study, by="Ann", at=place) as review:
             desk.__init__(review, study, thumbnails=pictures_of)  # type: ignore[misc]
