@@ -200,7 +200,7 @@ class _Held:
     """An image store as a review reads it."""
 
     def __init__(self, records: Records) -> None:
-        self.records = records
+        self.records, self.size = records, (64, 32)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -391,7 +391,9 @@ def _told(data: Provider, client: Any, version: str) -> bool:
     """One question or decision; whether it was taken."""
     if data.ConsumeIntInRange(0, 2) == 0:
         values = [_word(data, ["0", "1", "5", "a", "-1"]) for _ in range(2)]
-        path = str(data.PickValueInList([*_LOOKS])).format(*(quote(one, safe="") for one in values))
+        path = str(data.PickValueInList([*_LOOKS])).format(
+            *(quote(one, safe="", errors="replace") for one in values)
+        )
         answer = client.get(f"/api/{path}")
     else:
         kind = str(data.PickValueInList([*_DECISIONS]))

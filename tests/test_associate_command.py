@@ -197,6 +197,21 @@ def test_the_tracks_that_were_read_are_never_written_over(place, tmp_path, capsy
     assert "would be overwritten by itself" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content", [b"camera,track\n\xc0,1\n", b"track\n1\n", b"camera\n" + b"x" * 200_000]
+)
+def test_a_table_of_another_program_is_named(place, tmp_path, capsys, content):
+    (tmp_path / "tracklets.csv").write_bytes(content)
+    words = (
+        f"north={place / 'tracks' / 'north.txt'}",
+        "--frames",
+        f"north={place / 'frames' / 'north'}",
+    )
+    assert run("associate", place / "model.safetensors", *words, "--out", tmp_path) == 2
+    assert "is no table of an earlier call" in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "tracklets.csv").read_bytes() == content
+
+
 def test_json_and_relative_boxes_come_out_as_they_went_in(place, tmp_path):
     entry = {"frame": 1, "track": 3, "box": [5, 4, 16, 32], "confidence": 0.5, "mine": "x"}
     (tmp_path / "north.json").write_text(json.dumps([entry]))

@@ -118,7 +118,7 @@ def _changed(base: Config, chosen: Sequence[tuple[str, str]], short: Mapping[str
             raise ConfigError(f"'{name}' is no setting with its section; {did_you_mean(name, known)}")
         try:
             settings.setdefault(section, {})[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except Exception as error:  # for dates and numbers that are none, PyYAML raises what it likes
             raise ConfigError(f"{name} is '{text}', which is not a value in YAML") from error
     config = base.replace(settings)
     return Contender(" ".join(f"{short[name]}={text.strip()}" for name, text in chosen), config)

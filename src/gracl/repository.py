@@ -246,7 +246,7 @@ def require_own(folder: Path) -> None:
         ) from error
     card = folder / CARD
     if card.exists():
-        text, mark, told = card.read_text(encoding="utf-8").partition(MARK)
+        text, mark, told = card.read_text(encoding="utf-8", errors="replace").partition(MARK)
         if not mark or told.split(" ")[0] != _digest(text):
             raise ConfigError(
                 f"{card} was changed since gracl wrote it, and is not overwritten. Give a new folder, "
