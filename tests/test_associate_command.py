@@ -197,10 +197,9 @@ def test_the_tracks_that_were_read_are_never_written_over(place, tmp_path, capsy
     assert "would be overwritten by itself" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "content", [b"camera,track\n\xc0,1\n", b"track\n1\n", b"camera\n" + b"x" * 200_000]
-)
-def test_a_table_of_another_program_is_named(place, tmp_path, capsys, content):
+@pytest.mark.parametrize("damage", [b"\xc0,1,1\n", b"x" * 200_000], ids=["no UTF-8", "endless field"])
+def test_a_damaged_table_of_an_earlier_call_is_named(place, tmp_path, capsys, damage):
+    content = b"camera,track,identity\n" + damage
     (tmp_path / "tracklets.csv").write_bytes(content)
     words = (
         f"north={place / 'tracks' / 'north.txt'}",
@@ -208,7 +207,7 @@ def test_a_table_of_another_program_is_named(place, tmp_path, capsys, content):
         f"north={place / 'frames' / 'north'}",
     )
     assert run("associate", place / "model.safetensors", *words, "--out", tmp_path) == 2
-    assert "is no table of an earlier call" in capsys.readouterr().err.replace("\n", " ")
+    assert "of an earlier call, is damaged" in capsys.readouterr().err.replace("\n", " ")
     assert (tmp_path / "tracklets.csv").read_bytes() == content
 
 

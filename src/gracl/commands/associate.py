@@ -202,9 +202,9 @@ def _cameras_in(out: Path) -> set[str]:
     try:
         with table.open(newline="", encoding="utf-8") as lines:
             cameras = {row["camera"] for row in csv.DictReader(lines)}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(
-            f"{table} is no table of an earlier call: {error}. Give another --out, or take it away"
+            f"{table}, of an earlier call, is damaged: {error}. Give another --out, or take it away"
         ) from error
     return {camera for camera in cameras if camera and any(out.glob(f"{glob.escape(camera)}.*"))}
 
