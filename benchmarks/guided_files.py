@@ -113,7 +113,7 @@ def tracks(folder: Path) -> Target:
         for found in read_tracks(path, size=(480, 640)):
             given = dict.fromkeys(found.spans(), 7)
             tracks_text(path, found, given)
-            again = folder / "again"
+            again = folder / f"again {name}"
             again.mkdir(exist_ok=True)
             out = again if ending is None else again / path.name
             for file, text in tracks_text(out, found).items():
