@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +211,7 @@ def fuzz(name: str, seconds: int, seed: int, home: Path) -> dict[str, Any]:
         "slowest_cpu_seconds": told.get("slowest_cpu_seconds"),
         "peak_gib_above_start": _peak(home, told),
         "findings": [
-            {"words": _shortened(one["words"]), "times": one["times"], "bytes": len(one["input"]) // 2}
+            {"words": one["words"], "times": one["times"], "bytes": len(one["input"]) // 2}
             for one in findings.values()
         ],
         "stopped": stopped,
@@ -247,23 +248,23 @@ def main() -> None:
         for one in found["findings"]:
             print("   ", one["words"], flush=True)
         with (home / "rounds").open("a") as file:
-            file.write(json.dumps(found) + "\n")
+            file.write(json.dumps({"seed": options.seed, **found}) + "\n")
         if options.out:
             save(options.out, _content(options))
 
 
 def _content(options: argparse.Namespace) -> dict[str, Any]:
-    from importlib import metadata
-
+    """All rounds of all targets."""
     targets = {}
     for name in NAMES:
         rounds = options.folder / name.replace(" ", "_") / "rounds"
         if rounds.is_file():
             targets[name] = [json.loads(line) for line in rounds.read_text().splitlines()]
     every = [one for rounds in targets.values() for one in rounds]
+    for finding in (finding for one in every for finding in one["findings"]):
+        finding["words"] = _shortened(finding["words"])
     return {
         "command": command().replace(str(options.folder), "FOLDER"),
-        "seed": options.seed,
         "atheris": metadata.version("atheris"),
         "bounds": {
             "input_bytes": LONGEST,
@@ -273,7 +274,14 @@ def _content(options: argparse.Namespace) -> dict[str, Any]:
         },
         "total": {
             **{name: sum(one[name] for one in every) for name in ("seconds", "executions")},
-            "findings": sum(len(one["findings"]) + len(one["stopped"]) for one in every),
+            "findings": [
+                sum(
+                    len(rounds[at]["findings"]) + len(rounds[at]["stopped"])
+                    for rounds in targets.values()
+                    if at < len(rounds)
+                )
+                for at in range(max(map(len, targets.values())))
+            ],
         },
         "targets": targets,
     }
