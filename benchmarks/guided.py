@@ -274,7 +274,7 @@ def _content(options: argparse.Namespace) -> dict[str, Any]:
         },
         "total": {
             **{name: sum(one[name] for one in every) for name in ("seconds", "executions")},
-            "findings": [
+            "findings_by_round": [
                 sum(
                     len(rounds[at]["findings"]) + len(rounds[at]["stopped"])
                     for rounds in targets.values()
