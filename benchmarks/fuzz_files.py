@@ -72,14 +72,14 @@ WRONG: list[Any] = [
 # -- valid ones -----------------------------------------------------------------------------------
 
 
-def _images(folder: Path) -> Records:
+def draw_images(folder: Path) -> Records:
     for at in range(N):
         pixels = np.random.default_rng(at).integers(0, 256, (30, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{at}.png")
     return Records(tuple(Record(folder / f"{at}.png") for at in range(N)))
 
 
-def _csv(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+def csv_text(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
     return text.getvalue()
@@ -200,13 +200,13 @@ class _Held:
     """An image store as a review reads it."""
 
     def __init__(self, records: Records) -> None:
-        self.records = records
+        self.records, self.size = records, (64, 32)
 
     def __len__(self) -> int:
         return len(self.records)
 
 
-def _study(folder: Path, records: Records) -> Study:
+def study_of(folder: Path, records: Records) -> Study:
     draws = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(len(records), 8, generator=draws))
     found = Features(rows, records, "f", "", (64, 32), "")
@@ -214,7 +214,7 @@ def _study(folder: Path, records: Records) -> Study:
     return Study(_Run(folder), Dataset("x", folder, "folder", records), _Held(records), labels, found)  # type: ignore[arg-type]
 
 
-def _read(name: str, path: Path, records: Records) -> None:
+def read_as(name: str, path: Path, records: Records) -> None:
     root = path.parent
     if name.startswith("metadata"):
         read_csv(path)
@@ -227,7 +227,7 @@ def _read(name: str, path: Path, records: Records) -> None:
     elif name == "travel":
         read_travel(path)
     elif name in ("review", "animalclef", "review coco"):
-        exchange.read(_study(root, records), path)
+        exchange.read(study_of(root, records), path)
     elif name == "ultralytics":
         read_tracks(path.parent / "texts", size=(480, 640))
     elif name in ("coco", "megadetector"):
@@ -251,14 +251,14 @@ def table(rng: Rng, folder: Path) -> Case:
     done = "whole"
     draw = rng.random()
     if draw < 0.45:
-        columns, rows, done = _cells_changed(rng, list(columns), [list(row) for row in rows])
-    text = _csv(columns, rows) if columns else _csv(rows[0], rows[1:])
+        columns, rows, done = cells_changed(rng, list(columns), [list(row) for row in rows])
+    text = csv_text(columns, rows) if columns else csv_text(rows[0], rows[1:])
     if name == "ultralytics":
         text = text.replace(",", " ")
     content = _encoded(rng, text)
     if draw >= 0.45 and rng.random() < 0.95:
         done, content = damaged(rng, content)
-    records = _images(folder)
+    records = draw_images(folder)
     path = folder / ("x.txt" if name == "mot" else "x.csv")
     if name == "ultralytics":
         (folder / "texts").mkdir()
@@ -270,13 +270,13 @@ def table(rng: Rng, folder: Path) -> Case:
 
 def _reading(name: str, path: Path, records: Records) -> Callable[[], Ending]:
     def feed() -> Ending:
-        _read(name, path, records)
+        read_as(name, path, records)
         return "read"
 
     return feed
 
 
-def _cells_changed(
+def cells_changed(
     rng: Rng, columns: list[str], rows: list[list[object]]
 ) -> tuple[list[str], list[list[object]], str]:
     done = str(rng.choice(["a cell", "a cell", "a cell", "column missing", "column twice", "short rows",
@@ -311,7 +311,7 @@ def tree(rng: Rng, folder: Path) -> Case:
     text = json.dumps(content, indent=None if rng.random() < 0.5 else 1)
     if draw < 0.6:
         for _ in range(int(rng.integers(1, 4))):
-            content, done = _value_changed(rng, content)
+            content, done = value_changed(rng, content)
         text = json.dumps(content)
         if rng.random() < 0.05:
             text = re.sub(r"\b[0-9]\b", "9" * 5000, text, count=int(rng.integers(1, 9)))
@@ -333,10 +333,10 @@ def tree(rng: Rng, folder: Path) -> Case:
         done, encoded = damaged(rng, encoded)
     path = folder / "x.json"
     path.write_bytes(encoded)
-    return Case(f"{name}: {done}", _reading(name, path, _images(folder)))
+    return Case(f"{name}: {done}", _reading(name, path, draw_images(folder)))
 
 
-def _value_changed(rng: Rng, content: Any) -> tuple[Any, str]:
+def value_changed(rng: Rng, content: Any) -> tuple[Any, str]:
     """Somewhere in it another value, or none, or a name more."""
     wrong = copy.deepcopy(WRONG[rng.integers(len(WRONG))])
     if rng.random() < 0.02 or not isinstance(content, dict | list):
@@ -449,7 +449,7 @@ def settings(rng: Rng, folder: Path) -> Case:
         import yaml
 
         content = Config().plain()
-        content, what = _value_changed(rng, content)
+        content, what = value_changed(rng, content)
         try:
             text = yaml.safe_dump(content, allow_unicode=True)
         except (yaml.YAMLError, UnicodeError, ValueError):
@@ -476,7 +476,7 @@ def _not_executed(mark: Path) -> None:
 
 
 @cache
-def _model() -> Embedder:
+def small_model() -> Embedder:
     torch.manual_seed(0)
     return build_embedder("test_resnet", size=(64, 32)).eval()
 
@@ -487,7 +487,7 @@ def good(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
         config = ModelConfig(backbone="test_resnet", size=(64, 32))
-        model, path = _model(), folder / name
+        model, path = small_model(), folder / name
         if name == "model.safetensors":
             save_model(path, model, config)
         elif name == "checkpoint.safetensors":
@@ -505,9 +505,9 @@ def good(name: str) -> bytes:
             save_model(folder / "m.safetensors", model, config)
             with Gallery.create(path, folder / "m.safetensors", thumbnails=True, device="cpu") as made:
                 for who in ("a", "b"):
-                    made.add(list(_images(folder)), identity=who, camera="c", time="2025-01-01")
+                    made.add(list(draw_images(folder)), identity=who, camera="c", time="2025-01-01")
         elif name == "review.sqlite":
-            with Review.open(_study(folder, _images(folder)), by="Ann", at=path) as review:
+            with Review.open(study_of(folder, draw_images(folder)), by="Ann", at=path) as review:
                 review.merge([0, 1])
                 review.name(0, "Ada")
                 review.eject([1], overrule=True)
@@ -535,7 +535,7 @@ ABOUTS: list[Any] = [
 
 
 def _hostile_model(rng: Rng) -> tuple[str, bytes]:
-    tensors = {name: value.contiguous() for name, value in _model().state_dict().items()}
+    tensors = {name: value.contiguous() for name, value in small_model().state_dict().items()}
     about: Any = {"backbone": "test_resnet", "size": [64, 32]}
     change = ABOUTS[rng.integers(len(ABOUTS))]
     text = json.dumps({**about, **change} if isinstance(change, dict) else change)
@@ -618,8 +618,10 @@ def features(rng: Rng, folder: Path) -> Case:
         what, content = _hostile_npz(rng, mark)
     elif name == "features.csv" and draw < 0.3:
         rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
-        columns, changed, what = _cells_changed(rng, rows[0], [list(row) for row in rows[1:]])
-        content = _csv(columns, changed if rng.random() < 0.95 else []).encode(errors="surrogatepass")
+        columns, changed, what = cells_changed(rng, rows[0], [list(row) for row in rows[1:]])
+        content = csv_text(columns, changed if rng.random() < 0.95 else []).encode(
+            errors="surrogatepass"
+        )
     elif name == "features.parquet" and draw < 0.5:
         cut = int(rng.integers(1, min(3000, len(content))))
         what, tail = damaged(rng, content[-cut:])
@@ -668,7 +670,7 @@ def gallery(rng: Rng, folder: Path) -> Case:
     wanted = Image.new("RGB", (20, 40), "red")
 
     def feed() -> Ending:
-        with Gallery.open(path, _model(), device="cpu") as opened:
+        with Gallery.open(path, small_model(), device="cpu") as opened:
             opened.entries()
             opened.identities()
             opened.search(wanted, k=3)
@@ -683,8 +685,8 @@ def review(rng: Rng, folder: Path) -> Case:
     path = folder / "review.sqlite"
     tables = ["about", "images", "decisions", "links"]
     what = _broken_database(rng, path, good("review.sqlite"), tables)
-    records = _images(folder)
-    study = _study(folder, records)
+    records = draw_images(folder)
+    study = study_of(folder, records)
 
     def feed() -> Ending:
         carrying.corrections(folder, records, folder)

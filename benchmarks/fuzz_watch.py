@@ -92,17 +92,8 @@ def _feed(kind: Kind, name: str, number: int, seed: int, folder: Path, told: Tex
     folder.mkdir()
     case = kind(np.random.default_rng([seed, *name.encode(), number]), folder)
     told.write(json.dumps({"kind": name, "number": number, "what": case.what}) + "\n")
-    words = ""
-    ending: Ending
     with measured() as cost:
-        try:
-            ending = case.feed()
-        except GraclError as error:
-            ending, words = "refused", f"{type(error).__name__}: {error}"
-            if not str(error):
-                ending, words = "crash", f"{type(error).__name__} without a word"
-        except BaseException as error:
-            ending, words = "crash", f"{type(error).__name__}: {error}"[:300] + _where(error)
+        ending, words = judge(case.feed)
     if ending != "crash" and cost.cpu_seconds > CPU_SECONDS:
         ending, words = "crash", f"{cost.cpu_seconds:.0f} s of the processor; {words}"
     if ending != "crash" and cost.peak_gib > MEMORY:
@@ -112,6 +103,17 @@ def _feed(kind: Kind, name: str, number: int, seed: int, folder: Path, told: Tex
     )
     told.write(json.dumps(asdict(outcome)) + "\n")
     _empty(folder)
+
+
+def judge(feed: Feed) -> tuple[Ending, str]:
+    """Hands an input over: read, refused by a named error, or a crash; and the error's words."""
+    try:
+        return feed(), ""
+    except GraclError as error:
+        name = type(error).__name__
+        return ("refused", f"{name}: {error}") if str(error) else ("crash", f"{name} without a word")
+    except BaseException as error:
+        return "crash", f"{type(error).__name__}: {error}"[:300] + _where(error)
 
 
 def _where(error: BaseException) -> str:

@@ -78,7 +78,10 @@ def write_run(
         "fingerprint": fingerprint_of(dataset.root, store),
     }
     (run / "data.json").write_text(json.dumps(about))
-    append(run / "log.jsonl", {"event": "end", "seconds": {}, "after": {"clusters": people}})
+    append(
+        run / "log.jsonl",
+        {"event": "end", "seconds": {}, "after": {"clusters": {"n_clusters": people}}},
+    )
     model = build_model(config.model, seed=seed)
     save_model(run / "model.safetensors", model, config.model)
     write_labels(run / "labels.csv", store.records, labels_of(people, images, faults)[order])

@@ -15,7 +15,7 @@ ROOT = Path(gracl.__file__).parent
 
 LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("errors",),
-    ("disk", "forecast", "lock", "_threads", "distributed", "stopwatch", "precision"),
+    ("disk", "forecast", "lock", "_threads", "distributed", "stopwatch", "precision", "paths", "told"),
     (
         "neighbors",
         "_search_pruned",

@@ -197,6 +197,20 @@ def test_the_tracks_that_were_read_are_never_written_over(place, tmp_path, capsy
     assert "would be overwritten by itself" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", [b"\xc0,1,1\n", b"x" * 200_000], ids=["no UTF-8", "endless field"])
+def test_a_damaged_table_of_an_earlier_call_is_named(place, tmp_path, capsys, damage):
+    content = b"camera,track,identity\n" + damage
+    (tmp_path / "tracklets.csv").write_bytes(content)
+    words = (
+        f"north={place / 'tracks' / 'north.txt'}",
+        "--frames",
+        f"north={place / 'frames' / 'north'}",
+    )
+    assert run("associate", place / "model.safetensors", *words, "--out", tmp_path) == 2
+    assert "of an earlier call, is damaged" in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "tracklets.csv").read_bytes() == content
+
+
 def test_json_and_relative_boxes_come_out_as_they_went_in(place, tmp_path):
     entry = {"frame": 1, "track": 3, "box": [5, 4, 16, 32], "confidence": 0.5, "mine": "x"}
     (tmp_path / "north.json").write_text(json.dumps([entry]))

@@ -222,6 +222,12 @@ def test_missing_and_broken_images_are_one_problem_each(tmp_path: Path) -> None:
     assert found[4].startswith("UnidentifiedImageError")
 
 
+@pytest.mark.parametrize("name", ["\\" + "y" * 300, "y" * 300, "a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_a_problem_of_its_image(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"gives no crop\. First problem: .*1 of its boxes are lost"):
+        read_coco(coco(tmp_path, {}, file_name=name))
+
+
 def test_images_may_lie_elsewhere_and_names_may_be_of_windows(tmp_path: Path) -> None:
     draw(tmp_path / "photos" / "day 1" / "a.jpg")
     file = coco(tmp_path / "notes", {}, file_name="day 1\\a.jpg")

@@ -239,6 +239,7 @@ def test_settings_that_end_alike_are_named_in_full():
         ({"relation": ["cosine"]}, "did you mean 'method.relation'"),
         ({"method.relation": ["cosin"]}, "method.relation is 'cosin'; did you mean 'cosine'"),
         ({"method.relation": ["["]}, "not a value in YAML"),
+        ({"method.relation": ["2024-13-45"]}, "not a value in YAML"),
         ({"method.relation": ["jaccard", "jaccard"]}, "the same name"),
         ({"method.relation": []}, "nothing is varied"),
         ({}, "nothing is varied"),

@@ -1,6 +1,6 @@
 """Bad input of every kind, a few hundred cases, in a process under watch: no reader crashes.
 
-`python benchmarks/fuzz.py` feeds many more.
+`python benchmarks/fuzz.py` feeds many more, and `benchmarks/guided.py` goes on by coverage.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -31,6 +32,26 @@ def test_no_reader_crashes_at_bad_input(fuzz, tmp_path):
     assert not crashes, "\n".join(map(str, crashes))
     assert Counter(outcome.kind for outcome in outcomes) == cases
     assert {outcome.ending for outcome in outcomes} == {"read", "refused"}  # not all hopeless
+
+
+FAMILIES = ("tables", "pairs", "boxes", "tracks", "reviews", "hugging face", "settings", "runs",
+            "descriptions", "weights", "features")  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_the_guided_fuzzer_begins_with_is_read_and_no_change_of_it_crashes(fuzz, tmp_path, family):
+    from fuzz_watch import judge
+    from guided_files import FILES
+
+    assert {*FILES} == {*FAMILIES}
+    target, rng = FILES[family](tmp_path), np.random.default_rng(0)
+    whole = [judge(lambda seed=seed: target.feed(seed)) for seed in target.seeds]
+    for seed in target.seeds * (1 if family == "settings" else 5):
+        changed = target.change(rng, seed)
+        whole.append(judge(lambda changed=changed: target.feed(changed)))
+    assert not [words for ending, words in whole if ending == "crash"]
+    hostile = family == "settings"  # most of these are to be refused
+    assert hostile or {ending for ending, _ in whole[: len(target.seeds)]} == {"read"}, whole
 
 
 FEEDS = """

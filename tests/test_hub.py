@@ -409,6 +409,9 @@ def test_its_own_folder_is_written_anew_unless_the_card_was_edited(model, tmp_pa
     with pytest.raises(ConfigError, match=r"README.md was changed since gracl wrote it"):
         save_pretrained(model, folder)
     assert contents_of_files(folder) == before
+    card.write_bytes(b"\xc0" + card.read_bytes())  # by an editor that knows no UTF-8
+    with pytest.raises(ConfigError, match=r"README.md was changed since gracl wrote it"):
+        save_pretrained(model, folder)
 
 
 def contents_of_files(folder):

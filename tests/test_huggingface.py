@@ -170,7 +170,9 @@ def test_column_split_is_not_read_where_folders_tell(tmp_path: Path) -> None:
     assert dataset.notes == ("the column 'split' is not read: files and folders tell the splits",)
 
 
-@pytest.mark.parametrize("content", ['{"file_name": ', "[1, 2]", "7"])
+@pytest.mark.parametrize(
+    "content", ['{"file_name": ', "[1, 2]", "7", '[["file_name", "a.jpg"]]', "[" * 100_000]
+)
 def test_metadata_that_is_broken_is_refused(tmp_path: Path, content: str) -> None:
     write(tmp_path / "metadata.jsonl", content)
     with pytest.raises(DataError, match=r"metadata\.jsonl cannot be read in UTF-8"):
@@ -364,6 +366,56 @@ def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"a\.parquet cannot be read as parquet"):
         from_huggingface(tmp_path)
+
+
+def test_damage_behind_the_first_rows_is_named(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", [row(at) for at in range(9)])
+    content = bytearray(file.read_bytes())
+    content[4:400] = bytes(396)  # of the first page; the schema stands at the end
+    file.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"a\.parquet cannot be read as parquet: .+ Write or fetch it anew"
+    ):
+        from_huggingface(file)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "[",
+        "[]",
+        "3",
+        '{"info": []}',
+        '{"info": {"features": "label"}}',
+        '{"info": {"features": {"x": 1}}}',
+    ],
+)
+def test_a_note_that_datasets_did_not_write_is_passed_over(tmp_path: Path, note: str) -> None:
+    file = parquet(tmp_path / "a.parquet", [{"picture": encoded(1), "identity": "Tara"}], features=None)
+    parquets = pytest.importorskip("pyarrow.parquet")
+    table = parquets.read_table(file)
+    parquets.write_table(table.replace_schema_metadata({"huggingface": note}), file)
+    assert from_huggingface(file).train.values("identity") == ["Tara"]
+
+
+@pytest.mark.parametrize("names", [3, None, {}, "Tara"])
+def test_a_label_without_a_list_of_names_is_kept(tmp_path: Path, names: object) -> None:
+    features = {"picture": {"_type": "Image"}, "identity": {"_type": "ClassLabel", "names": names}}
+    rows = [{"picture": encoded(1), "identity": 1}]
+    dataset = from_huggingface(parquet(tmp_path / "a.parquet", rows, features=features))
+    assert dataset.train.values("identity") == ["1"]
+
+
+def test_an_image_column_that_only_the_note_has_is_none(tmp_path: Path) -> None:
+    features = {"gone": {"_type": "Image"}}
+    file = parquet(tmp_path / "a.parquet", [{"picture": encoded(1)}], features=features)
+    assert len(from_huggingface(file).train) == 1
+
+
+def test_an_empty_path_beside_a_file_name_does_not_hide_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    write(tmp_path / "metadata.jsonl", '{"path": "", "file_name": "a.jpg"}')
+    assert names(from_huggingface(tmp_path).train) == ["a.jpg"]
 
 
 def test_objects_of_datasets_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

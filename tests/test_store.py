@@ -377,15 +377,31 @@ def test_cache_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) 
         open_store(folder_of_images(tmp_path), size=SIZE, cache=tmp_path / "file")
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_damaged_store_is_named_with_the_way_out(tmp_path: Path, cache: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("images.npy", None),
+        ("images.npy", b"\x93NUMPY\x01\x00"),
+        ("store.json", b""),
+        ("store.json", b"\xc0"),
+        ("store.json", b"[]"),
+        ("store.json", b"{}"),
+        ("store.json", b'{"bad": []}'),
+        ("store.json", b'{"bad": {"x": "y"}}'),
+        ("store.json", b'{"bad": {"999": "y"}}'),
+        ("store.json", b'{"bad": {"0": "y"}}'),
+        ("store.json", b"[" * 100_000),
+    ],
+)
+def test_damaged_store_is_named_with_the_way_out(
+    tmp_path: Path, cache: Path, name: str, content: bytes | None
+) -> None:
     records = folder_of_images(tmp_path)
     open_store(records, size=SIZE)
-    (array,) = cache.glob("*/images.npy")
-    if damage == "gone":
-        array.unlink()
-    else:
-        array.write_bytes(array.read_bytes()[:200])
+    (damaged,) = cache.glob(f"*/{name}")
+    damaged.unlink()
+    if content is not None:
+        damaged.write_bytes(content)
     with pytest.raises(DataError, match=r"is damaged .*Delete that folder"):
         open_store(records, size=SIZE)
 

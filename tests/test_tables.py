@@ -269,10 +269,12 @@ def test_paths_are_relative_to_the_root_or_the_working_folder(
 
 
 def test_rows_that_cannot_be_used_are_listed(root: Path) -> None:
-    dataset = from_dataframe([{"path": None}, {"path": "gone.jpg"}, {"path": "a.jpg"}], root=root)
+    paths = (None, "gone.jpg", "a.jpg", 300 * "x")
+    dataset = from_dataframe([{"path": path} for path in paths], root=root)
     assert [(p.path.name, p.reason) for p in dataset.problems] == [
         ("dataframe", "row 0 has no path"),
         ("gone.jpg", "row 1 names a file that does not exist"),
+        (300 * "x", "row 3 names a file that does not exist"),
     ]
 
 

@@ -98,8 +98,6 @@ def training_of(run: Run) -> Training:
     after = run.after  # refuses a run that is not finished
     config, about = run.config, run.data
     config = config.replace({"model": {"weights": public_name(config.model.weights)}})
-    start = next(line for line in run.log if line["event"] == "start")
-    end = next(line for line in reversed(run.log) if line["event"] == "end")
     return Training(
         config=config,
         data=PurePath(about["name"].replace("\\", "/")).name or UNKNOWN,
@@ -108,8 +106,8 @@ def training_of(run: Run) -> Training:
         left_out=len(about["left_out"]),
         before=run.before,
         after=after,
-        versions=start.get("versions", {}),
-        ended=str(end.get("time", ""))[:10],
+        versions=run.line("start").get("versions", {}),
+        ended=run.line("end").get("time", "")[:10],
     )
 
 

@@ -33,6 +33,7 @@ from gracl.commands.serve import Serve, serve
 from gracl.commands.train import Demo, Train, demo, train
 from gracl.config import Config, recipes
 from gracl.errors import ConfigError, GraclError, did_you_mean
+from gracl.paths import is_file
 from gracl.terminal import PROCESS, errors, print_log
 
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
@@ -114,7 +115,7 @@ def _parse(words: list[str]) -> Any:
     config = Config.load(recipe) if earlier is None else _settings_after(earlier, words)
     settings = _value_of(words, "--settings")
     if settings is not None:
-        if not Path(settings).is_file():
+        if not is_file(Path(settings)):
             raise ConfigError(f"--settings {settings}: there is no such file")
         config = Config.load(settings, over=config)
     # The method decides which settings there are.

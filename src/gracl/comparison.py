@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from gracl.errors import ConfigError, RunError, did_you_mean
+from gracl.paths import is_file
+from gracl.told import read_told
 
 SHARES = ("mAP", "R1", "mINP", "ARI")
 """What is better when larger, in [0, 1]; ARI is of the clusters."""
@@ -193,14 +195,13 @@ def read_comparison(out: str | Path) -> Comparison:
     """A comparison by its folder, also one that is going on.
 
     Raises:
-        RunError: the folder holds none.
+        RunError: the folder holds none, or one that is damaged.
     """
     path = Path(out) / "comparison.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}. Make it with: gracl compare") from error
-    if not isinstance(found, dict) or found.get("kind") != KIND:
+    if not is_file(path):
+        raise RunError(f"there is no {path}. Make it with: gracl compare")
+    found = read_told(path, remedy="Make it with: gracl compare")
+    if found.get("kind") != KIND:
         raise RunError(f"{path} is no comparison of gracl. Give the --out of: gracl compare")
     return Comparison(
         data=found["data"],
@@ -223,4 +224,5 @@ def _outcome_from(line: dict[str, Any]) -> Outcome:
         name: tuple((int(epochs), float(value)) for epochs, value in curve)
         for name, curve in line["curves"].items()
     }
-    return Outcome(**{**line, "curves": points})
+    names = [field.name for field in dataclasses.fields(Outcome)]
+    return Outcome(**{**{name: line[name] for name in names}, "curves": points})

@@ -16,6 +16,7 @@ import yaml
 
 from gracl.errors import ConfigError, did_you_mean
 from gracl.method_settings import GRACLConfig, MethodConfig, settings_of
+from gracl.paths import is_file
 from gracl.sections import Section, ranged, replaced, shown
 
 
@@ -199,7 +200,7 @@ class Config(Section):
             text = resources.files("gracl.recipes").joinpath(f"{source}.yaml").read_text("utf-8")
         else:
             path = Path(source)
-            if not path.is_file():
+            if not is_file(path):
                 known = did_you_mean(str(source), recipes())
                 raise ConfigError(f"'{source}' is neither a file that exists nor a recipe; {known}")
             try:

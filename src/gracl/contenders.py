@@ -15,6 +15,7 @@ import yaml
 from gracl.config import Config
 from gracl.errors import ConfigError, did_you_mean
 from gracl.methods import METHODS
+from gracl.paths import is_file
 
 BASE = "base"
 """The contender of an ablation in which nothing is changed."""
@@ -59,7 +60,7 @@ def contenders_of(words: Sequence[str], base: Config) -> tuple[Contender, ...]:
 def _contender_of(word: str, base: Config) -> Contender:
     if word in METHODS:
         return Contender(word, base.replace({"method": {"name": word}}))
-    if not Path(word).is_file():
+    if not is_file(Path(word)):
         raise ConfigError(
             f"'{word}' is neither a method nor a YAML file of settings that exists; "
             f"{did_you_mean(word, METHODS)}; or give a file such as settings.yaml"
@@ -117,7 +118,7 @@ def _changed(base: Config, chosen: Sequence[tuple[str, str]], short: Mapping[str
             raise ConfigError(f"'{name}' is no setting with its section; {did_you_mean(name, known)}")
         try:
             settings.setdefault(section, {})[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except Exception as error:  # for dates and numbers that are none, PyYAML raises what it likes
             raise ConfigError(f"{name} is '{text}', which is not a value in YAML") from error
     config = base.replace(settings)
     return Contender(" ".join(f"{short[name]}={text.strip()}" for name, text in chosen), config)

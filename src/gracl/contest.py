@@ -37,6 +37,7 @@ from gracl.forecast import GIB
 from gracl.logbook import curves_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
+from gracl.paths import is_folder, is_there
 from gracl.runs import Run, train
 from gracl.training import Progress
 
@@ -173,7 +174,7 @@ def _require_trainable(
     contenders: Sequence[Contender], datasets: Mapping[int, Dataset], out: Path
 ) -> None:
     """Refuses what would stop the comparison after some of it was trained."""
-    if out.exists() and not out.is_dir():
+    if is_there(out) and not is_folder(out):
         raise RunError(f"{out} is a file; expected a folder or nothing. Give another --out")
     models: dict[Any, Embedder] = {}
     for contender in contenders:

@@ -22,6 +22,8 @@ from gracl.files import load_snapshot, read_log, write
 from gracl.links import Links
 from gracl.lock import LOCK
 from gracl.models.embedder import Embedder
+from gracl.paths import is_file, is_folder, is_there
+from gracl.told import read_told
 from gracl.training import Snapshot
 
 MAY_CHANGE = {
@@ -85,7 +87,7 @@ def begin_or_continue(
         write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
 
-    known = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    known = read_told(folder / "data.json")
     if known["fingerprint"] != about["fingerprint"]:
         raise RunError(
             f"{folder} was begun with {known['images']} images of {known['root']}; now there are "
@@ -127,7 +129,7 @@ def begun(folder: Path, config: Config) -> bool:
         RunError: the folder holds something else.
         ConfigError: it holds a run of other settings.
     """
-    if (folder / "checkpoint.safetensors").is_file():
+    if is_file(folder / "checkpoint.safetensors"):
         _require_same_settings(folder, Config.load(folder / "config.yaml"), config)
         return True
     # Nothing was learnt yet, so nothing ties the folder to its settings.
@@ -141,9 +143,9 @@ def _may_begin_in(folder: Path) -> bool:
 
     Other projects have a config.yaml too, so the name alone proves nothing.
     """
-    if not folder.exists():
+    if not is_there(folder):
         return True
-    if not folder.is_dir():
+    if not is_folder(folder):
         return False
     left = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
     names = left - {LOCK}

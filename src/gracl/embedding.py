@@ -30,6 +30,7 @@ from gracl.data.tables import pixel_box
 from gracl.errors import ConfigError, DataError, ShapeError
 from gracl.features import Features, join_features, no_features
 from gracl.models.embedder import Embedder
+from gracl.paths import is_folder, is_there
 from gracl.precision import choose_precision
 from gracl.training import choose_device
 
@@ -232,9 +233,9 @@ def _opened(images: Images) -> Images:
 
 def _is_one(path: Path) -> bool:
     """Whether a path is that of one image, by its name where nothing is there."""
-    if path.is_dir() or path.suffix.lower() in TABLES:
+    if is_folder(path) or path.suffix.lower() in TABLES:
         return False
-    return is_image(path.name) or path.exists()
+    return is_image(path.name) or is_there(path)
 
 
 def each_item(images: Images) -> Iterator[Item]:

@@ -26,6 +26,7 @@ from gracl.errors import ConfigError, ExportError, did_you_mean
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.weights import first_line
+from gracl.paths import is_folder
 
 Axes = Literal["nchw", "nhwc"]
 
@@ -200,7 +201,7 @@ def require_writable(path: str | Path, kind: str) -> Path:
     path = Path(path)
     if path.suffix.lower() not in ENDINGS[kind]:
         raise ConfigError(f"a file of format {kind} ends in {' or '.join(ENDINGS[kind])}; found {path}")
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"{path} cannot be written; expected a file in a folder that exists")
     disk.require_writable(path, ConfigError, ELSEWHERE)
     return path

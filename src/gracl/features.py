@@ -37,6 +37,7 @@ from gracl.files import write
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.fingerprint import require_same_model as require_same_model
+from gracl.paths import is_file, is_folder, is_there
 
 SIDES = ("x", "y", "w", "h")
 MODEL = ("fingerprint", "backbone", "height", "width", "gracl")
@@ -174,10 +175,10 @@ def require_writable(path: Path) -> None:
             something else, or .parquet without pyarrow.
     """
     kind = _format(path)
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
     disk.require_writable(path, ConfigError, "another --out")
-    if path.exists():
+    if is_there(path):
         try:
             own = kind.is_own(path)
         except DAMAGE:
@@ -246,7 +247,7 @@ def _columns(records: Records) -> Columns:
 
 def _whole(path: Path) -> Path:
     # What is no file, such as a frame of a video, has a name and no place.
-    return path.absolute() if path.is_file() else path
+    return path.absolute() if is_file(path) else path
 
 
 def _records(columns: Columns) -> Records:

@@ -41,6 +41,8 @@ from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.hub import HUB, fetch
 from gracl.models.weights import first_line
+from gracl.paths import is_file, is_folder, is_there
+from gracl.told import read_lines
 from gracl.training import Snapshot
 
 WEIGHTS = "model.safetensors"
@@ -72,7 +74,7 @@ def load_model(path: str | Path) -> Embedder:
     >>> model = load_model("runs/photos")                     # doctest: +SKIP
     >>> model = load_model("runs/photos/model.safetensors")   # doctest: +SKIP
     """
-    by_itself = Path(path).expanduser().is_file()  # then nothing that lies beside it is asked for
+    by_itself = is_file(Path(path).expanduser())  # then nothing that lies beside it is asked for
     path = locate_model(path)
     tensors, about = _read_safetensors(path)
     if "gracl" not in about:
@@ -89,7 +91,7 @@ def load_model(path: str | Path) -> Embedder:
             f"{path} cannot be made a model by this gracl: {why.rstrip('.')}. Take the file whole, "
             "and a gracl as new as the one that wrote it"
         ) from error
-    if not by_itself and (path.parent / DESCRIPTION).is_file():
+    if not by_itself and is_file(path.parent / DESCRIPTION):
         _require_described(path.parent, model)
     return model
 
@@ -106,10 +108,10 @@ def locate_model(path: str | Path) -> Path:
         given = fetch_model(repository, revision=revision or None)
     else:
         given = Path(path).expanduser()
-    file = given / WEIGHTS if given.is_dir() else given
-    if not file.is_file():
+    file = given / WEIGHTS if is_folder(given) else given
+    if not is_file(file):
         why = "there is no such file or folder"
-        if given.is_dir():
+        if is_folder(given):
             why = "it has no model.safetensors, which a run writes when it is finished"
         raise WeightsError(
             f"{given} is no model: {why}. Give the folder of a finished run, or a model.safetensors"
@@ -252,6 +254,31 @@ def write_labels(path: Path, records: Records, labels: Labels) -> None:
     write(path, table.getvalue().encode())
 
 
+def read_labels(path: Path) -> list[tuple[str, int]]:
+    """(path, cluster) of each row that `write_labels` wrote.
+
+    Raises:
+        RunError: the file is damaged; its line is named.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = csv.DictReader(lines)
+            if not {"path", "cluster"} <= {*(rows.fieldnames or ())}:
+                raise ValueError("it has no columns path and cluster")
+            return [(row["path"], _cluster(row["cluster"], rows.line_num)) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(
+            f"{path} cannot be read as the clusters of a run: {error}. Take it back from a copy, or "
+            "train anew into another folder"
+        ) from error
+
+
+def _cluster(cell: str | None, line: int) -> int:
+    if not re.fullmatch(r"-1|[0-9]{1,9}", cell or ""):
+        raise ValueError(f"in line {line} the cluster is {cell!r}; expected a whole number, or -1")
+    return int(cell or "")
+
+
 def write_calibration(path: str | Path, calibration: Calibration) -> Path:
     """Writes a calibration as JSON, in one step; gives the path.
 
@@ -328,10 +355,10 @@ def require_calibration_writable(path: Path) -> None:
     Raises:
         ConfigError: no such folder, or a file there that is something else.
     """
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
     require_writable(path, ConfigError, "another --out")
-    if path.exists():
+    if is_there(path):
         try:
             own = CALIBRATION in json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):
@@ -354,11 +381,15 @@ def write(path: Path, content: bytes) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last one that a killed process left unfinished is passed over."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The whole lines of a log; a last one that a killed process left unfinished is passed over.
+
+    Raises:
+        RunError: a line is damaged, or tells no event.
+    """
+    lines = read_lines(path) if is_file(path) else []
+    for line in lines:
+        line["event"]
+    return list(lines)
 
 
 def append(path: Path, line: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from gracl.files import DESCRIPTION, WEIGHTS, fetch_model, load_model, read_desc
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.hub import HUB, explain, fetch, unreachable
+from gracl.paths import is_there
 from gracl.repository import CARD, FILES, Sayings, Source, require_own, save_pretrained
 
 # -- from the hub ---------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ def from_pretrained(
     """
     name = name_or_folder.as_posix() if isinstance(name_or_folder, Path) else name_or_folder
     folder = Path(name).expanduser()
-    if name.startswith(HUB) or not folder.exists():
+    if name.startswith(HUB) or not is_there(folder):
         repository = name.removeprefix(HUB)
         if isinstance(name_or_folder, Path) or not _is_name(repository):
             raise WeightsError(

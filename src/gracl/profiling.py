@@ -50,7 +50,7 @@ def profile_run(run: Run) -> Profile:
         for stage, spent in line["seconds"].items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
     speeds = [line["images_per_second"] for line in epochs]
-    start = next(line for line in run.log if line["event"] == "start")
+    start = run.line("start")
     return Profile(
         epochs=len(epochs),
         seconds=seconds,

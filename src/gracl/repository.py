@@ -26,6 +26,7 @@ from gracl.files import DESCRIPTION, WEIGHTS, load_model, read_description, rebu
 from gracl.models.embedder import Embedder
 from gracl.models.fingerprint import fingerprint
 from gracl.models.licences import IDENTIFIERS
+from gracl.paths import is_file, is_folder, is_there
 from gracl.runs import Run
 
 CARD = "README.md"
@@ -122,7 +123,7 @@ def _opened(source: Source) -> tuple[Embedder, Training | None]:
         return source, None
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
-        if not path.is_dir() or not (path / "config.yaml").is_file():
+        if not is_folder(path) or not is_file(path / "config.yaml"):
             return load_model(source), None
         source = Run(path)
     return source.model, training_of(source)
@@ -229,9 +230,9 @@ def _description(facts: Facts, model: Embedder) -> dict[str, Any]:
 
 def require_own(folder: Path) -> None:
     """Refuses a folder that holds what this module did not write, or a card that was changed since."""
-    if not folder.exists():
+    if not is_there(folder):
         return
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ConfigError(f"{folder} is a file; expected a new folder")
     names = {p.name for p in folder.iterdir() if p.name[0] != "." and p.suffix != ".unfinished"}
     if not names:
@@ -244,7 +245,7 @@ def require_own(folder: Path) -> None:
         ) from error
     card = folder / CARD
     if card.exists():
-        text, mark, told = card.read_text(encoding="utf-8").partition(MARK)
+        text, mark, told = card.read_text(encoding="utf-8", errors="replace").partition(MARK)
         if not mark or told.split(" ")[0] != _digest(text):
             raise ConfigError(
                 f"{card} was changed since gracl wrote it, and is not overwritten. Give a new folder, "

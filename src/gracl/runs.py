@@ -14,8 +14,6 @@ How each file is written and read is in `gracl.files`, when a folder may be cont
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,13 +36,24 @@ from gracl.data.records import Dataset
 from gracl.data.store import ImageStore, open_store
 from gracl.errors import RunError
 from gracl.evaluation import identities_of
-from gracl.files import append, load_model, read_log, save_model, save_snapshot, write, write_labels
+from gracl.files import (
+    append,
+    load_model,
+    read_labels,
+    read_log,
+    save_model,
+    save_snapshot,
+    write,
+    write_labels,
+)
 from gracl.labelling import LinkSource, known_links, require_training_images
 from gracl.lock import held
 from gracl.logbook import about_machine, epoch_line, epoch_truth, scores_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
+from gracl.paths import is_file
 from gracl.stopwatch import Stopwatch
+from gracl.told import read_told
 from gracl.training import Epoch, Progress
 
 
@@ -75,12 +84,14 @@ class Run:
     @property
     def before(self) -> dict[str, Any]:
         """Clusters and scores of the network before training; see `after`."""
-        return self._logged("start", "before")
+        found: dict[str, Any] = self.line("start")["before"]
+        return found
 
     @property
     def after(self) -> dict[str, Any]:
         """Of the trained network: "clusters" and, where the truth is known, "agreement", "scores"."""
-        return self._logged("end", "after")
+        found: dict[str, Any] = self.line("end")["after"]
+        return found
 
     @property
     def model(self) -> Embedder:
@@ -90,8 +101,7 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What it was trained on: name, root, layout and number of images, and what was left out."""
-        found: dict[str, Any] = json.loads(self._existing("data.json").read_text(encoding="utf-8"))
-        return found
+        return read_told(self._existing("data.json"))
 
     @property
     def left_out(self) -> list[dict[str, str]]:
@@ -102,20 +112,23 @@ class Run:
     @property
     def labels(self) -> list[tuple[str, int]]:
         """(path, cluster) of each image trained on."""
-        with self._existing("labels.csv").open(newline="", encoding="utf-8") as lines:
-            return [(row["path"], int(row["cluster"])) for row in csv.DictReader(lines)]
+        return read_labels(self._existing("labels.csv"))
 
-    def _logged(self, event: str, key: str) -> dict[str, Any]:
+    def line(self, event: str) -> dict[str, Any]:
+        """The log's line of an event that there is once: "start" or "end".
+
+        Raises:
+            RunError: there is none yet.
+        """
         for line in self.log:
             if line["event"] == event:
-                found: dict[str, Any] = line[key]
-                return found
+                return line
         raise RunError(f"the log of {self.folder} has no '{event}' yet: the run is not finished")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name
-        if not path.is_file():
-            if not (self.folder / "config.yaml").is_file():
+        if not is_file(path):
+            if not is_file(self.folder / "config.yaml"):
                 raise RunError(f"{self.folder} is not a run: it has no config.yaml")
             raise RunError(
                 f"{self.folder} has no {name} yet: the run is not finished. Continue it with the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -214,7 +215,8 @@ def print_before_and_after(run: Run) -> None:
     for row in ends_of(before, after):
         table.add_row(*row)
     console.print(table)
-    for warning in Health(**after["clusters"]).warnings:
+    names = [field.name for field in dataclasses.fields(Health)]
+    for warning in Health(**{name: after["clusters"][name] for name in names}).warnings:
         console.print(f"note: by the trained model {warning}", soft_wrap=True)
     if "scores" not in after:
         console.print("no identities known, or none seen twice: retrieval cannot be scored")

@@ -13,6 +13,7 @@ import tyro
 from gracl.commands.options import LayoutName
 from gracl.disk import told
 from gracl.errors import ConfigError, RunError
+from gracl.paths import is_file, is_folder, is_there
 from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _require_all_tracked(frames: dict[str, dict[int, Path]], tracks: list[Tracks
 def _named(word: str) -> tuple[str | None, Path]:
     """CAMERA=FILE taken apart; a file that has such a name itself is a file."""
     camera, sign, file = word.partition("=")
-    if not sign or Path(word).exists():
+    if not sign or is_there(Path(word)):
         return None, Path(word).expanduser()
     return camera, Path(file).expanduser()
 
@@ -159,7 +160,7 @@ def _read(word: str, frames: dict[str, dict[int, Path]]) -> tuple[Tracks, ...]:
 
     camera, file = _named(word)
     size = None
-    if file.is_dir():
+    if is_folder(file):
         first = next(iter(frames.get(camera or file.stem, {}).values()), None)
         if first is None:
             raise ConfigError(
@@ -198,10 +199,15 @@ def _outputs(command: Associate, tracks: list[Tracks]) -> list[Path]:
 def _cameras_in(out: Path) -> set[str]:
     """Cameras of an earlier call's table that also left tracks there."""
     table = out / "tracklets.csv"
-    if not table.is_file():
+    if not is_file(table):
         return set()
-    with table.open(newline="", encoding="utf-8") as lines:
-        cameras = {row["camera"] for row in csv.DictReader(lines)}
+    try:
+        with table.open(newline="", encoding="utf-8") as lines:
+            cameras = {row["camera"] for row in csv.DictReader(lines)}
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"{table}, of an earlier call, is damaged: {error}. Give another --out, or take it away"
+        ) from error
     return {camera for camera in cameras if camera and any(out.glob(f"{glob.escape(camera)}.*"))}
 
 
@@ -352,13 +358,13 @@ def _require_sound(command: Associate) -> None:
 
 def _require_own_folder(out: Path) -> None:
     """A new folder, an empty one, or one that this command has written before."""
-    if not out.is_dir():
-        if out.exists() or not out.absolute().parent.is_dir():
+    if not is_folder(out):
+        if is_there(out) or not is_folder(out.absolute().parent):
             raise ConfigError(f"--out is {out}; expected a folder in a folder that exists")
         return
     table = out / "tracklets.csv"
     own = False
-    if table.is_file():
+    if is_file(table):
         with table.open(encoding="utf-8", errors="replace") as lines:
             own = lines.readline().startswith(HEAD)
     if not own and any(out.iterdir()):

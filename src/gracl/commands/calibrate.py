@@ -12,6 +12,7 @@ import tyro
 
 from gracl.commands.options import Images, LayoutName, load
 from gracl.errors import ConfigError, DataError
+from gracl.paths import is_folder
 from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def calibrate(command: Calibrate) -> None:
     from gracl.files import load_model, require_calibration_writable, write_calibration
     from gracl.training import use_threads
 
-    out = command.out or (command.run if command.run.is_dir() else Path()) / "calibration.json"
+    out = command.out or (command.run if is_folder(command.run) else Path()) / "calibration.json"
     require_calibration_writable(out)
     _require_sound(command)
     use_threads(command.threads)
@@ -155,7 +156,7 @@ def _labels(command: Calibrate, found: Features) -> Labels:
     from gracl.labelling import known_links
     from gracl.runs import Run
 
-    if not command.run.is_dir():
+    if not is_folder(command.run):
         raise ConfigError("--evidence clusters clusters as the run did; give its folder as RUN")
     config = Run(command.run).config
     records = found.records.unlabelled()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from gracl.commands.options import LayoutName, load
+from gracl.paths import is_file
 from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def embed(command: Embed) -> None:
     use_threads(command.threads)
     model = load_model(command.run)
     images: Path | Dataset = command.data
-    if not (command.data.is_file() and is_image(command.data.name)):
+    if not (is_file(command.data) and is_image(command.data.name)):
         images = load(command)
         print_notes(images)
     with Bars() as bars:

@@ -25,6 +25,7 @@ from gracl.commands.gallery_search import Search, search
 from gracl.commands.options import Flat
 from gracl.disk import whole_folder
 from gracl.errors import ConfigError
+from gracl.paths import is_there
 from gracl.terminal import Bars, console, print_left_out
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _save_thumbnails(opened: OpenGallery, ids: Sequence[int], folder: Path) -> N
         raise ConfigError(
             "this gallery keeps no thumbnails; it would have to be built with --thumbnails"
         )
-    if folder.exists():
+    if is_there(folder):
         raise ConfigError(f"--save-thumbnails is {folder}, which exists; expected a new folder")
     with whole_folder(folder, ConfigError, "another --save-thumbnails") as unfinished:
         for id in ids:

@@ -10,6 +10,7 @@ import tyro
 
 from gracl.disk import require_writable
 from gracl.errors import ConfigError
+from gracl.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from gracl.data.records import Dataset, Records
@@ -47,10 +48,10 @@ LayoutName = Annotated[
 
 def require_own_table(option: str, path: Path, head: str) -> None:
     """Refuses to write a table where it cannot be, or over something that is not one of its kind."""
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"{option} is {path}; expected a file in a folder that exists")
     require_writable(path, ConfigError, f"another {option}")
-    if path.exists():
+    if is_there(path):
         with path.open(encoding="utf-8", errors="replace") as lines:
             first = lines.readline()
         if not first.startswith(head):

@@ -20,6 +20,7 @@ from gracl.data.parts import Parts, existing
 from gracl.data.records import Box, Dataset, Problem, Record
 from gracl.data.tables import Tally, as_day, as_identity, as_text, four_numbers, pixel_box
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_file, is_folder
 
 IDENTITY_FIELDS = ("identity", "individual_id", "individual")
 """Where the identity is looked for, in an annotation or in its `attributes`; the first found counts."""
@@ -296,7 +297,7 @@ def _check_version(file: Path, data: Entry, parts: Parts) -> None:
 
 def _load(file: str | Path) -> tuple[Path, Entry]:
     path = existing(Path(file).expanduser())
-    if path.is_dir():
+    if is_folder(path):
         raise DataError(f"{path} is a folder; expected a JSON file. Give the file within it")
     try:
         with path.open(encoding="utf-8-sig") as text:
@@ -348,7 +349,7 @@ def _picture(entry: Entry, key: str, folder: Path, size: Any, tally: Tally) -> _
     if name is None:
         return None
     path = folder / name
-    if "\\" in name and not path.is_file():  # written on Windows
+    if "\\" in name and not is_file(path):  # written on Windows
         path = folder / name.replace("\\", "/")
     return _Picture(
         path,

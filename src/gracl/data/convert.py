@@ -23,6 +23,7 @@ from gracl.data.store import Progress
 from gracl.data.tables import TABLE
 from gracl.disk import whole_folder
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_folder, is_there
 
 Format = Literal["jpeg", "png"]
 IMAGES, ABOUT = "images", "conversion.json"
@@ -131,7 +132,7 @@ def convert_dataset(
 
 
 def _refuse(dataset: Dataset, out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_there(out) and (not is_folder(out) or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise DataError(f"{out} {what}; expected a new folder, or an empty one. Give another name")
     as_tree = dataset.layout in ("folder", "huggingface") and dataset.root.is_dir()

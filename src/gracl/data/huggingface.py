@@ -26,6 +26,7 @@ from gracl.data.records import Dataset, Problem
 from gracl.data.tables import ALSO_CALLED, as_text, records_of
 from gracl.disk import OTHER_CACHE, one_step, told
 from gracl.errors import ConfigError, DataError, did_you_mean
+from gracl.paths import is_file, is_there
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -121,7 +122,7 @@ def from_huggingface(
 
 def _local(source: str | Path) -> Path:
     path = Path(source).expanduser()
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    if not is_there(path) and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise DataError(
             f"{source} is no folder here, and nothing is downloaded. If it is a name on the hub: "
             f"hf download {source} --repo-type dataset --local-dir FOLDER"
@@ -134,7 +135,7 @@ def _local(source: str | Path) -> Path:
 
 def _parquet_tables(root: Path) -> list[_Table]:
     """Parquet files at or below a path; none where there are none."""
-    if root.is_file():
+    if is_file(root):
         if root.suffix.lower() != ".parquet":
             raise DataError(f"{root} is a file; expected a folder or a .parquet file")
         return [_parquet_table(root, PurePath(root.name))]
@@ -155,20 +156,46 @@ def _parquet_table(file: Path, place: PurePath) -> _Table:
             for batch in opened.iter_batches(batch_size=BATCH):
                 yield from batch.to_pylist()
 
+    def refused(error: Exception) -> DataError:
+        return DataError(
+            f"{file} cannot be read as parquet: {' '.join(str(error).split())}. Write or fetch it anew"
+        )
+
     try:
         with parquet.ParquetFile(file) as opened:
             schema = opened.schema_arrow
-    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
-        raise DataError(f"{file} cannot be read as parquet: {error}") from error
-    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except Exception as error:  # at a damaged file pyarrow raises what it likes
+        raise refused(error) from error
     return _Table(
         file,
         _split_of(place),
         tuple(schema.names),
-        rows,
-        about.get("info", {}).get("features") or {},
+        lambda: _refusing(rows(), refused),
+        _features(schema),
         _binary(schema),
     )
+
+
+def _refusing(rows: Iterator[Row], refused: Callable[[Exception], DataError]) -> Iterator[Row]:
+    """The rows, as far as they can be read; damage may lie behind the first of them."""
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # see above
+            raise refused(error) from error
+        yield row
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """What `datasets` noted of the columns; nothing where its note is another program's, or damaged."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about["info"]["features"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
 def _binary(schema: Any) -> tuple[str, ...]:
@@ -189,7 +216,7 @@ def _folder_tables(root: Path, parts: Parts) -> list[_Table]:
                     parts.problems.append(Problem(file, f"a row without a file_name: {row}"))
                     continue
                 path = file.parent / str(row.pop(column))
-                rows.setdefault(_split_of(_within(path, root)), []).append({"path": path, **row})
+                rows.setdefault(_split_of(_within(path, root)), []).append({**row, "path": path})
         named = {row["path"] for table in rows.values() for row in table}
         missed = sum(path not in named for path in images)
         if missed:
@@ -217,9 +244,15 @@ def _metadata_rows(file: Path) -> Iterator[Row]:
             else:
                 for line in lines:
                     if line.strip():
-                        yield dict(json.loads(line))
-    except (UnicodeDecodeError, csv.Error, OSError, ValueError, TypeError) as error:
+                        yield _object(json.loads(line))
+    except (csv.Error, OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read in UTF-8: {error}") from error
+
+
+def _object(row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError(f"a line holds a {type(row).__name__}; expected an object")
+    return row
 
 
 def _object_tables(source: object) -> list[_Table]:
@@ -326,7 +359,8 @@ def _image_column(table: _Table, image: str | None) -> str:
                 f"{table.source} has no column '{image}'; {did_you_mean(image, table.columns)}"
             )
         return image
-    typed = [n for n, f in table.features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
+    kinds = {name: table.features.get(name) for name in table.columns}
+    typed = [n for n, f in kinds.items() if isinstance(f, dict) and f.get("_type") == "Image"]
     usual = [n for n in ("image", "path", *ALSO_CALLED["path"]) if n in table.columns]
     found = typed or list(table.binary) or usual[:1]
     if len(found) != 1:
@@ -342,10 +376,12 @@ def _named(value: Any, feature: Any) -> Any:
     """A class label as its name."""
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel" or value is None:
         return value
-    names = feature.get("names") or []
+    names = feature.get("names")
     if isinstance(value, int) and value < 0:  # datasets' sign of an unknown label
         return None
-    return names[value] if isinstance(value, int) and value < len(names) else value
+    if isinstance(names, list) and isinstance(value, int) and value < len(names):
+        return names[value]
+    return value
 
 
 def _file(cell: Any, source: Path) -> Path | str:

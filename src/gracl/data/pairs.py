@@ -142,7 +142,9 @@ def _read(table: Path, find: Find, words: Words, *, what: str = "images") -> Lin
                         f"expected two {what}"
                     )
                 pairs[meaning[row[told]]].append((first, second))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the links in {table}: {error}") from error
     must, cannot = (np.array(pairs[kind], dtype=np.int64).reshape(-1, 2) for kind in pairs)
     return Links(must, cannot)

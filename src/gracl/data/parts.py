@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gracl.data.records import Dataset, Problem, Record, Records
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_folder, is_there
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 SPLITS = ("train", "query", "gallery", "test")
@@ -60,9 +61,9 @@ class Parts:
 
 def existing(path: Path) -> Path:
     """The path, or a `DataError` with the nearest name that is there."""
-    if not path.exists():
+    if not is_there(path):
         here = path.parent
-        siblings = [p.name for p in here.iterdir()] if here.is_dir() else []
+        siblings = [p.name for p in here.iterdir()] if is_folder(here) else []
         near = did_you_mean(path.name, siblings).split("?")[0] + "?" if siblings else ""
         near = near if near.startswith("did you mean") else ""
         raise DataError(f"{path} does not exist. {near}".rstrip())

@@ -18,6 +18,7 @@ from gracl.data.parts import SPLITS, Parts, Tree, existing, is_image
 from gracl.data.records import Dataset, Problem, Record
 from gracl.data.tables import TABLE, Tally, as_identity, read_csv
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_file, is_folder, is_there
 
 WRAPPERS = 2
 """How many folders a published set may be wrapped in, below the folder that was given."""
@@ -61,7 +62,7 @@ def load_dataset(name: str | Path, root: str | Path | None = None) -> Dataset:
     >>> dataset.layout, dataset.name, dataset.train[0].identity, dataset.train[0].camera
     ('market-style', 'mine', '0007', '2')
     """
-    if root is None and (str(name) not in _known() or Path(name).exists()):
+    if root is None and (str(name) not in _known() or is_there(Path(name))):
         place = existing(Path(name).expanduser())
         return replace(_recognise(place), given=(str(place.absolute()),))
     if str(name) not in _known():
@@ -76,7 +77,7 @@ def load_dataset(name: str | Path, root: str | Path | None = None) -> Dataset:
 
 def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
     """Any tree of images; see `load_dataset` for what its folders mean."""
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root} is a file; expected a folder of images")
     tree = tree or Tree()
     root = _unwrapped(root, tree)
@@ -169,7 +170,7 @@ class Fit(NamedTuple):
 
 
 def _recognise(path: Path) -> Dataset:
-    if path.is_file():
+    if is_file(path):
         if path.suffix.lower() == ".csv":
             return read_csv(path)
         if path.suffix.lower() == ".json":

@@ -34,6 +34,7 @@ from gracl.data.tables import Tally, as_day, as_identity, as_text
 from gracl.disk import put, told
 from gracl.errors import DataError
 from gracl.links import Links, must_groups, must_within
+from gracl.paths import is_there
 
 IDENTITIES_SHARED = "identities may be in training and in test at once: that is how it is split"
 """The note of a data set that has them on both sides on purpose; `check_dataset` looks for it."""
@@ -310,7 +311,7 @@ def write_split(dataset: Dataset, file: str | Path) -> Path:
         DataError: the file exists or cannot be written, or a fact would not be read back as it is.
     """
     file = Path(file)
-    if file.exists():
+    if is_there(file):
         raise DataError(
             f"{file} exists, and a split overwrites nothing. Remove it or give another name"
         )

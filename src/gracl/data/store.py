@@ -103,8 +103,8 @@ def open_store(
         if seconds >= 1:
             speed = len(records) / seconds
             logger.info("decoded %d images in %.0f s, %.0f a second", len(records), seconds, speed)
-    about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    problems = tuple(Problem(records[int(i)].path, why) for i, why in about["bad"].items())
+    bad, array = _opened(folder, len(records), size)
+    problems = tuple(Problem(records[i].path, why) for i, why in bad.items())
     if problems and on_bad == "refuse":
         listed = "; ".join(f"{p.path}: {p.reason}" for p in problems[:5])
         raise DataError(
@@ -116,15 +116,33 @@ def open_store(
             f"none of {len(records)} images can be decoded; the first, {problems[0].path}: "
             f"{problems[0].reason}"
         )
+    good = [i for i in range(len(records)) if i not in bad]
+    return ImageStore(records.take(good), torch.from_numpy(array), problems)
+
+
+def _opened(
+    folder: Path, count: int, size: tuple[int, int]
+) -> tuple[dict[int, str], NDArray[np.uint8]]:
+    """What is bad, by place among the records, with the reason; and the images of all others.
+
+    Raises:
+        DataError: the store is damaged.
+    """
     try:
+        told = json.loads((folder / "store.json").read_text(encoding="utf-8"))["bad"]
+        bad = {int(place): str(why) for place, why in told.items()}
         array = np.load(folder / "images.npy", mmap_mode="c")
-    except (OSError, ValueError, EOFError) as error:
+        expected = (count - len(bad), 3, *size)
+        if not bad.keys() <= set(range(count)) or (array.shape, array.dtype) != (expected, np.uint8):
+            raise ValueError(f"it holds {array.dtype} {array.shape}; expected uint8 {expected}")
+    except (
+        OSError, ValueError, EOFError, LookupError, TypeError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"the image store {folder} is damaged ({error}). Delete that folder; the next command "
             "makes it anew"
         ) from error
-    good = [i for i in range(len(records)) if str(i) not in about["bad"]]
-    return ImageStore(records.take(good), torch.from_numpy(array), problems)
+    return bad, array
 
 
 def cache_folder() -> Path:

@@ -39,6 +39,7 @@ from gracl.data._scenery import background, draw_obstacle
 from gracl.data._world import MOMENT, ORDER, RGB, Camera, Look, Shot, stream
 from gracl.disk import put, told
 from gracl.errors import DataError
+from gracl.paths import is_folder, is_there
 
 __all__ = ["Camera", "Look", "Shot", "draw_people", "draw_person"]
 
@@ -264,9 +265,9 @@ def _check_drawing(size: Size, nuisance: float, seed: int) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not is_folder(folder):
         raise ValueError(f"{folder} is a file; expected a folder or nothing: pass another path.")
-    found = len(list(folder.iterdir())) if folder.exists() else 0
+    found = len(list(folder.iterdir())) if is_there(folder) else 0
     if found:
         state = "a finished" if (folder / "metadata.csv").exists() else "no finished"
         raise ValueError(

@@ -22,6 +22,7 @@ import numpy as np
 from gracl.data.parts import SPLITS, Parts, existing
 from gracl.data.records import Box, Dataset, Problem, Record
 from gracl.errors import DataError, did_you_mean
+from gracl.paths import is_file, is_folder
 
 TABLE = "metadata.csv"
 COLUMNS = ("path", "identity", "camera", "split", "date", "sequence", "x", "y", "w", "h", "bbox")
@@ -37,7 +38,7 @@ ALSO_CALLED = {
 
 def read_csv(path: Path) -> Dataset:
     """A table of images in a file; see `gracl.load_dataset` and `from_dataframe` for its columns."""
-    table = path / TABLE if path.is_dir() else path
+    table = path / TABLE if is_folder(path) else path
     parts = Parts()
     try:
         with existing(table).open(newline="", encoding="utf-8-sig") as lines:
@@ -152,9 +153,9 @@ def records_of(
         if split not in SPLITS:
             raise DataError(f"{source}, {place}: split '{split}'; {did_you_mean(split, SPLITS)}")
         path = root / given
-        if "\\" in given and not path.is_file():  # written on Windows
+        if "\\" in given and not is_file(path):  # written on Windows
             path = root / given.replace("\\", "/")
-        if not path.is_file():
+        if not is_file(path):
             parts.problems.append(Problem(path, f"{place} names a file that does not exist"))
             continue
         try:

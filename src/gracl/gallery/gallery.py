@@ -38,6 +38,7 @@ from gracl.gallery.search import search
 from gracl.gallery.sqlite import SqliteStore
 from gracl.gallery.store import About, Store
 from gracl.models.embedder import Embedder
+from gracl.paths import is_folder
 from gracl.training import choose_device
 
 AT_ONCE = 10_000
@@ -483,7 +484,7 @@ def _part(image: Any, box: Box) -> Any:
     if not isinstance(image, str | os.PathLike):
         (part,) = crops([image], [[box]])
         return part
-    if Path(image).is_dir():
+    if is_folder(Path(image)):
         raise DataError(f"{image} is a folder; a box is a part of one image")
     return Record(Path(image), box=box)
 

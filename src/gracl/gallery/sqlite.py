@@ -24,6 +24,7 @@ from gracl.gallery.entries import Entry, Where
 from gracl.gallery.on_disk import found_in, stretches
 from gracl.gallery.store import About, Near, Rows, Store, Traces
 from gracl.gallery.vectors import Vectors
+from gracl.paths import is_file, is_folder
 
 APPLICATION = 0x6772636C
 """What the file's header says of whose it is: "grcl"."""
@@ -275,12 +276,12 @@ class SqliteStore(Store):
 def _connect(path: Path | None, *, is_new: bool) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise GalleryError(f"{path.parent} is no folder: make it, or give another place")
-    is_there = path.is_file() and not _is_blank(path)
-    if is_new and (is_there or path.is_dir()):
+    is_used = is_file(path) and not _is_blank(path)
+    if is_new and (is_used or is_folder(path)):
         raise GalleryError(f"{path} is there already; add to it, or give another name")
-    if not is_new and not is_there:
+    if not is_new and not is_used:
         raise NoGallery(f"there is no gallery {path}. Make one: gracl gallery build {path} RUN IMAGES")
     with _told(path):
         address = disk.database_address(path)

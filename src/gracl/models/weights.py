@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gracl.errors import ConfigError, WeightsError
 from gracl.models.hub import fetch
+from gracl.paths import is_file
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "teacher", "student")
 UNPICKLES_SAFELY = "2.10"
@@ -29,7 +30,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         WeightsError: no such file, not a weights file, it holds more than tensors, or this torch
             cannot read torch files safely.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"{path} does not exist. Give a .safetensors or torch weights file, 'pretrained' for "
             "timm's own weights, or 'none'"

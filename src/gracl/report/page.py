@@ -11,6 +11,7 @@ from pathlib import Path
 from gracl import training
 from gracl.errors import ConfigError
 from gracl.files import write
+from gracl.paths import is_folder, is_there
 from gracl.report.album import Album
 from gracl.report.contents import Contents, gather
 from gracl.report.figures import number, percent
@@ -131,11 +132,11 @@ def require_writable(path: Path) -> None:
         ConfigError: no such folder, one that cannot be written into, or a file there that is no report
             of gracl's.
     """
-    if path.is_dir() or not path.parent.is_dir():
+    if is_folder(path) or not is_folder(path.parent):
         raise ConfigError(f"--out is {path}; expected a file in a folder that exists")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"{path.parent} cannot be written into. Give another --out")
-    if path.exists():
+    if is_there(path):
         with path.open(encoding="utf-8", errors="replace") as file:
             own = OWN in file.read(HEAD)
         if not own:

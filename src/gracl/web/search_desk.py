@@ -30,6 +30,7 @@ from gracl.gallery.entries import Entry, Where, stamp_of
 from gracl.gallery.gallery import Gallery
 from gracl.gallery.postgres import is_url
 from gracl.gallery.results import Found
+from gracl.paths import is_file
 from gracl.web.uploads import Picture
 
 TOGETHER = 16
@@ -207,7 +208,7 @@ def small_picture(entry: Entry) -> bytes:
     Raises:
         DataError: it is no longer there, was changed since it was added, or never was a file.
     """
-    if entry.stamp is None or not entry.record.path.is_file():
+    if entry.stamp is None or not is_file(entry.record.path):
         raise DataError("its file is not on this machine")
     if stamp_of(entry.record) != entry.stamp:
         raise DataError("its file was changed after it was added")
