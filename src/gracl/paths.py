@@ -1,10 +1,12 @@
-"""Whether something lies at a path: what cannot be looked at is not there.
+"""Whether something lies at a path, and whether a name stays in its folder.
 
-pathlib raises, before Python 3.14, at a name that is too long and in a folder that may not be entered.
+What cannot be looked at is not there: pathlib raises, before Python 3.14, at a name that is too long
+and in a folder that may not be entered.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -42,3 +44,26 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def named(folder: Path, name: str) -> Path:
+    r"""The file that a table calls so, by slashes of either kind.
+
+    >>> named(Path("herd"), r"cows\rosa.jpg").as_posix()
+    'herd/cows/rosa.jpg'
+    """
+    path = folder / name
+    if "\\" in name and not is_file(path):  # written on Windows
+        return folder / name.replace("\\", "/")
+    return path
+
+
+def leads_out(folder: Path, path: Path) -> bool:
+    """Whether a path lies elsewhere than in a folder, as it is written: links are not followed.
+
+    >>> herd = Path("herd")
+    >>> [leads_out(herd, herd / name) for name in ("a/../b.jpg", "a/../../b.jpg", "/etc/passwd")]
+    [False, True, True]
+    """
+    inside, found = (os.path.normpath(p.absolute()) for p in (folder, path))
+    return not Path(found).is_relative_to(inside)

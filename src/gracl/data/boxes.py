@@ -20,7 +20,7 @@ from gracl.data.parts import Parts, existing
 from gracl.data.records import Box, Dataset, Problem, Record
 from gracl.data.tables import Tally, as_day, as_identity, as_text, four_numbers, pixel_box
 from gracl.errors import DataError, did_you_mean
-from gracl.paths import is_file, is_folder
+from gracl.paths import is_folder, leads_out, named
 
 IDENTITY_FIELDS = ("identity", "individual_id", "individual")
 """Where the identity is looked for, in an annotation or in its `attributes`; the first found counts."""
@@ -348,9 +348,9 @@ def _picture(entry: Entry, key: str, folder: Path, size: Any, tally: Tally) -> _
     name = as_text(entry.get(key))
     if name is None:
         return None
-    path = folder / name
-    if "\\" in name and not is_file(path):  # written on Windows
-        path = folder / name.replace("\\", "/")
+    path = named(folder, name)
+    if leads_out(folder, path):  # a file that came with the images could name any of yours
+        raise DataError(f"'{name}' leads out of {folder}. If that is meant, say images=FOLDER above it")
     return _Picture(
         path,
         camera=as_text(entry.get("location")),

@@ -26,7 +26,7 @@ from gracl.data.records import Dataset, Problem
 from gracl.data.tables import ALSO_CALLED, as_text, records_of
 from gracl.disk import OTHER_CACHE, one_step, told
 from gracl.errors import ConfigError, DataError, did_you_mean
-from gracl.paths import is_file, is_there
+from gracl.paths import is_file, is_there, leads_out
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -114,7 +114,8 @@ def from_huggingface(
         columns = sorted({column for table in tables for column in table.columns})
         if identity not in columns:
             raise DataError(f"{root} has no column '{identity}'; {did_you_mean(identity, columns)}")
-    columns, rows = _joined(tables, image, identity, parts)
+    within = root if isinstance(source, str | Path) else None
+    columns, rows = _joined(tables, image, identity, parts, within)
     for split, record in records_of(rows, columns, source=root, root=root, parts=parts):
         parts.add(split, record)
     return parts.dataset(name, root, "huggingface")
@@ -321,7 +322,11 @@ def _settle(tables: list[_Table], parts: Parts) -> list[_Table]:
 
 
 def _joined(
-    tables: list[_Table], image: str | None, identity: str | None, parts: Parts
+    tables: list[_Table],
+    image: str | None,
+    identity: str | None,
+    parts: Parts,
+    within: Path | None,
 ) -> tuple[list[str], Iterator[tuple[str, Row]]]:
     """Columns and rows of all tables together, each row with the path of a file."""
     by_name = len({table.split for table in tables}) > 1
@@ -337,7 +342,7 @@ def _joined(
         for table, column in holds:
             for number, row in enumerate(table.rows()):
                 place = f"{table.source.name}, row {number}"
-                found = _file(row.pop(column), table.source)
+                found = _file(row.pop(column), table.source, within)
                 if isinstance(found, str):
                     parts.problems.append(Problem(table.source, f"{place}: {found}"))
                     continue
@@ -384,8 +389,8 @@ def _named(value: Any, feature: Any) -> Any:
     return value
 
 
-def _file(cell: Any, source: Path) -> Path | str:
-    """The file of an image, absolute; or in words why there is none."""
+def _file(cell: Any, source: Path, within: Path | None) -> Path | str:
+    """The file of an image, absolute; or in words why there is none, or why it is not taken."""
     if isinstance(cell, Mapping):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):
@@ -393,8 +398,10 @@ def _file(cell: Any, source: Path) -> Path | str:
     text = as_text(cell)
     if text is None:
         return "no image"
-    folder = source if source.is_dir() else source.parent
-    return (folder / text).absolute()
+    path = ((source if source.is_dir() else source.parent) / text).absolute()
+    if within is not None and leads_out(within, path):
+        return f"'{text}' leads out of {within}; give images by their bytes, or a CSV that lists them"
+    return path
 
 
 def _cache() -> Path:

@@ -22,7 +22,7 @@ import numpy as np
 from gracl.data.parts import SPLITS, Parts, existing
 from gracl.data.records import Box, Dataset, Problem, Record
 from gracl.errors import DataError, did_you_mean
-from gracl.paths import is_file, is_folder
+from gracl.paths import is_file, is_folder, leads_out, named
 
 TABLE = "metadata.csv"
 COLUMNS = ("path", "identity", "camera", "split", "date", "sequence", "x", "y", "w", "h", "bbox")
@@ -45,7 +45,12 @@ def read_csv(path: Path) -> Dataset:
             rows = csv.DictReader(lines)
             numbered = ((f"line {rows.line_num}", row) for row in rows)
             for split, record in records_of(
-                numbered, rows.fieldnames or (), source=table, root=table.parent, parts=parts
+                numbered,
+                rows.fieldnames or (),
+                source=table,
+                root=table.parent,
+                parts=parts,
+                within=table.parent if is_folder(path) else None,
             ):
                 parts.add(split, record)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
@@ -125,6 +130,7 @@ def records_of(
     source: Path,
     root: Path,
     parts: Parts,
+    within: Path | None = None,
 ) -> Iterator[tuple[str, Record]]:
     """Rows of any table as (split, record); what cannot be used goes to the problems of `parts`.
 
@@ -134,6 +140,8 @@ def records_of(
         source: the table, for problems and errors.
         root: the folder that paths are relative to.
         parts: takes problems, and notes once all rows were read.
+        within: the folder that paths may not lead out of, where a table came with the images: it could
+            name any file of whoever reads it. None for a list that was itself asked for.
 
     Raises:
         DataError: no column of paths, a column twice, or a split that is unknown.
@@ -152,9 +160,11 @@ def records_of(
         split = (as_text(value.get("split")) or "train").lower()
         if split not in SPLITS:
             raise DataError(f"{source}, {place}: split '{split}'; {did_you_mean(split, SPLITS)}")
-        path = root / given
-        if "\\" in given and not is_file(path):  # written on Windows
-            path = root / given.replace("\\", "/")
+        path = named(root, given)
+        if within is not None and leads_out(within, path):
+            reason = f"{place} leads out of {within}. If that is meant, give the table: {source}"
+            parts.problems.append(Problem(path, reason))
+            continue
         if not is_file(path):
             parts.problems.append(Problem(path, f"{place} names a file that does not exist"))
             continue
