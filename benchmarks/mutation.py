@@ -4,10 +4,10 @@
         [--seed 0] [--again] [--journal FOLDER]
 
 A process that has torch, numba and pytest loaded forks for each mutant; the fork finds the mutated
-module in place of the real one and runs its tests until one fails. Nothing is written into the tree. A
-compiled function that a fault is in, or that calls it, is compiled afresh, as loops of one thread. Drawn
-inputs (hypothesis) are the same for every mutant. A mutant is killed where a test fails or the process
-dies, and timed out where the tests hang.
+module in place of the real one and runs its tests until one fails. Nothing is written into the tree.
+A compiled function that a fault is in, or that calls it, is compiled afresh, as loops of one thread.
+Drawn inputs (hypothesis) are the same for every mutant. A mutant is killed where a test fails or the
+process dies, and timed out where the tests hang.
 
 What was found is kept in a journal, where a run that was stopped goes on; `--again` tries those that
 survived once more, after tests were written. Why a survivor is no fault stands in
