@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +232,8 @@ def test_parts_of_the_queries_joined_are_the_whole(seed, cut):
     whole = rank(given_similarity(similarity), query, gallery)
     rows = np.split(np.arange(len(query)), [cut])
     joined = join([rank(given_similarity(similarity[r]), query.take(r), gallery) for r in rows])
-    assert split_ranks(joined) == split_ranks(whole)
+    assert joined.ranks.tolist() == whole.ranks.tolist()
+    assert joined.starts.tolist() == whole.starts.tolist()
     assert joined.similarities.tolist() == whole.similarities.tolist()
     assert join([whole]) is whole
 
@@ -248,7 +250,7 @@ def test_mean_and_deviation_over_draws():
         Scores(
             "p@1",
             mAP=value,
-            mINP=0.5,
+            mINP=value / 4,
             cmc={1: value / 2},
             n_queries=9,
             n_without_match=1,
@@ -257,12 +259,19 @@ def test_mean_and_deviation_over_draws():
         for value in (0.2, 0.4, 0.9)
     ]
     found = mean_scores(made)
-    assert found.named == pytest.approx({"mAP": 0.5, "mINP": 0.5, "R1": 0.25, "TPR@0.01": 0.5})
+    assert found.named == pytest.approx({"mAP": 0.5, "mINP": 0.125, "R1": 0.25, "TPR@0.01": 0.5})
     deviation = np.std([0.2, 0.4, 0.9], ddof=1)
-    expected = {"mAP": deviation, "mINP": 0, "R1": deviation / 2, "TPR@0.01": deviation}
+    shares = {"mAP": 1, "mINP": 1 / 4, "R1": 1 / 2, "TPR@0.01": 1}
+    expected = {name: share * deviation for name, share in shares.items()}
     assert found.spread == pytest.approx(expected)
     assert (found.protocol, found.n_draws, found.n_queries, found.n_without_match) == ("p@1", 3, 9, 1)
     assert mean_scores(made[:1]) is made[0]
+
+
+def test_queries_and_protocol_of_several_draws_are_those_of_the_first():
+    first = Scores("p@1", mAP=0.5, mINP=0.5, cmc={1: 1.0}, n_queries=9, n_without_match=1, note="first")
+    found = mean_scores([first, replace(first, n_queries=7, n_without_match=2, note="second")])
+    assert (found.n_queries, found.n_without_match, found.note) == (9, 1, "first")
 
 
 @pytest.mark.parametrize("memory", [1, 300])
@@ -376,6 +385,13 @@ def test_scores_read_as_one_line_with_their_protocol():
     ranking = rank(given_similarity([[1.0], [2.0]]), side([7, 8]), side([7], first_image=2))
     assert str(ranking.scores("date", (1,))) == (
         "mAP 100.0%  mINP 100.0%  R1 100.0%  [protocol date, 2 queries, 1 without a match left out]"
+    )
+
+
+def test_scores_say_their_note_and_nothing_of_queries_left_out_where_there_are_none():
+    ranking = rank(given_similarity([[1.0]]), side([7]), side([7], first_image=1))
+    assert str(ranking.scores("date", (1,), note="dates are of the file")) == (
+        "mAP 100.0%  mINP 100.0%  R1 100.0%  [protocol date, 1 queries; dates are of the file]"
     )
 
 
