@@ -128,6 +128,11 @@ def test_min_samples_counts_the_point_itself():
     assert cluster(triangle, eps=0.5, min_samples=4).tolist() == [-1, -1, -1]
 
 
+def test_four_images_are_a_neighborhood_where_nothing_else_is_said():
+    cliques = [*combinations(range(4), 2), *combinations(range(4, 7), 2)]
+    assert cluster(graph(7, dict.fromkeys(cliques, 0.1)), eps=0.5).tolist() == [0] * 4 + [-1] * 3
+
+
 def test_one_sample_makes_every_point_a_cluster():
     assert cluster(graph(3, {}), eps=0.5, min_samples=1).tolist() == [0, 1, 2]
 
@@ -527,6 +532,13 @@ def test_one_cluster_of_all_images_is_none_of_hdbscan():
         assert hdbscan(clique, min_samples=min_samples).tolist() == [-1] * 5
         assert scikit_learn_hdbscan(clique, min_samples).tolist() == [-1] * 5
     assert hdbscan(clique, min_samples=9).tolist() == [-1] * 5  # scikit-learn refuses
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_two_clusters_of_the_least_size_are_all_that_hdbscan_needs(size):
+    near = [*combinations(range(size), 2), *combinations(range(size, 2 * size), 2)]
+    distance = graph(2 * size, dict.fromkeys(near, 0.1) | {(0, size): 0.8})
+    assert hdbscan(distance, min_samples=size).tolist() == [0] * size + [1] * size
 
 
 def test_core_distances_of_hdbscan_count_the_image_itself():
