@@ -204,6 +204,7 @@ def test_health_stability_is_the_mutual_information_with_the_last_labels():
 
 def test_health_warns_of_too_many_outliers_and_of_one_large_cluster():
     assert health(np.array([0, 0, 1, 1, -1])).warnings == ()
+    assert health(np.array([0, 0, 1, 2, -1, -1, -1, -1])).warnings == ()  # half, and not more
     (outliers,) = health(np.array([0, 1, -1, -1, -1])).warnings
     assert "60% of the images are in no cluster: raise method.eps" in outliers
     (large,) = health(np.array([0, 0, 0, 1, -1])).warnings
@@ -602,6 +603,17 @@ def test_no_move_and_no_join_makes_communities_better(seed, n):
             assert potts_quality(moved, distance, eps) <= best
     for a, b in combinations(groups, 2):
         assert potts_quality(np.where(labels == b, a, labels), distance, eps) <= best
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_communities_of_many_images_are_searched_until_no_move_makes_them_better(seed):
+    distance = generic_graph(seed, 300, degree=6)
+    labels = communities(distance, eps=0.6, min_samples=1)
+    worth = 0.6 - full(distance)  # (1 - d) - (1 - eps), of each pair in one community
+    np.fill_diagonal(worth, 0)
+    by_group = worth @ np.eye(labels.max() + 2)[labels]  # one more, to be alone in
+    own = by_group[np.arange(300), labels]
+    assert (by_group.max(axis=1) - own).max() <= 1e-9
 
 
 def test_communities_repeat_with_the_seed_and_give_igraph_its_generator_back(monkeypatch):
