@@ -302,6 +302,17 @@ def test_average_linkage_of_too_large_a_component_is_refused(monkeypatch):
         cluster(distance, eps=0.9, algorithm="agglomerative")
 
 
+def test_average_linkage_takes_room_for_its_distances_and_a_copy(monkeypatch):
+    chain = graph(60, {(i, i + 1): 0.1 for i in range(59)})
+    twice = 2 * 8 * 60 * 59 // 2
+    bound = int(twice / (1 - forecast.RESERVE)) + 1
+    monkeypatch.setattr(forecast, "available_memory", lambda: bound)
+    assert agglomerative(chain, eps=0.5, min_samples=2).max() > 0
+    monkeypatch.setattr(forecast, "available_memory", lambda: bound - 8)
+    with pytest.raises(OutOfMemory, match="average linkage of 60 images"):
+        agglomerative(chain, eps=0.5, min_samples=2)
+
+
 def test_average_linkage_needs_eps_below_one():
     with pytest.raises(ShapeError, match=r"eps is 1\.0; agglomerative"):
         cluster(graph(3, {(0, 1): 0.5}), eps=1.0, algorithm="agglomerative")
