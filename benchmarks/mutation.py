@@ -11,7 +11,7 @@ process dies, and timed out where the tests hang.
 
 What was found is kept in a journal, where a run that was stopped goes on; `--again` tries those that
 survived once more, after tests were written. Why a survivor is no fault stands in
-settings/mutation_equivalent.yaml.
+settings/mutation_equivalent.yaml, and it is not tried again.
 """
 
 from __future__ import annotations
@@ -266,6 +266,7 @@ def try_all(name: str, options: argparse.Namespace, journal: Journal, scratch: P
     """Tries the mutants of a target that the journal does not know, or those that survived."""
     target = TARGETS[name]
     chosen, n_known = drawn(target, options.sample, options.seed)
+    reasons = excused(name)
     output = scratch / "output.txt"
     baseline = 0.0
     for _ in range(2):  # the first fills the cache of compiled functions
@@ -276,7 +277,7 @@ def try_all(name: str, options: argparse.Namespace, journal: Journal, scratch: P
     for file, mutant in chosen:
         key = key_of(file, mutant)
         known = journal.last.get(key)
-        if known is not None and not (options.again and known == "survived"):
+        if known is not None and not (options.again and known == "survived" and key not in reasons):
             continue
         action = with_fault(file, mutant, target, scratch)
         outcome, seconds = in_fork(action, 30 + PATIENCE * baseline, output)
@@ -287,9 +288,15 @@ def try_all(name: str, options: argparse.Namespace, journal: Journal, scratch: P
     return {"known": n_known, "baseline_seconds": round(baseline, 1), **summary(name, keys, journal)}
 
 
+def excused(name: str) -> dict[str, str]:
+    """Mutants of a target that are no fault, and why."""
+    reasons: dict[str, str] = (yaml.safe_load(EQUIVALENT.read_text()) or {}).get(name, {})
+    return reasons
+
+
 def summary(name: str, keys: Sequence[str], journal: Journal) -> dict[str, Any]:
     """Counts of a target, and each survivor."""
-    reasons = (yaml.safe_load(EQUIVALENT.read_text()) or {}).get(name, {})
+    reasons = excused(name)
     last = {key: journal.last[key] for key in keys}
     survived = [key for key in keys if last[key] == "survived"]
     return {
