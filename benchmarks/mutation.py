@@ -70,17 +70,22 @@ class Target:
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
-    """Besides the examples in the docstrings of the files."""
+    """Files, or single tests, besides the examples in the docstrings of what is mutated."""
 
 
 TARGETS = {
-    "metrics": Target(("metrics", "_ranks_numba"), ("metrics",)),
-    "jaccard": Target(("jaccard", "_jaccard_numba", "_jaccard_torch"), ("jaccard", "rerank")),
-    "clustering": Target(("clustering", "_dbscan_numba"), ("clustering",)),
-    "linked_clusters": Target(("linked_clusters",), ("links",)),
+    "metrics": Target(("metrics", "_ranks_numba"), ("metrics.py",)),
+    "jaccard": Target(("jaccard", "_jaccard_numba", "_jaccard_torch"), ("jaccard.py", "rerank.py")),
+    "clustering": Target(("clustering", "_dbscan_numba"), ("clustering.py",)),
+    "linked_clusters": Target(("linked_clusters",), ("links.py",)),
     "method": Target(
         ("methods/gracl", "methods/groups", "methods/memory", "methods/pseudo_labels"),
-        ("gracl", "cluster_contrast", "hhcl"),
+        (
+            "gracl.py",
+            "cluster_contrast.py",
+            "hhcl.py",
+            "config.py::test_settings_of_a_method_are_exactly_its_keyword_arguments",
+        ),
     ),
 }
 
@@ -194,8 +199,8 @@ class Quick:
 
 def run_tests(target: Target, scratch: Path) -> int:
     """Runs the tests in this process; pytest's exit code."""
-    quick = Quick(scratch / f"{'-'.join(target.tests)}.json")
-    paths = [f"tests/test_{name}.py" for name in target.tests]
+    quick = Quick(scratch / f"{target.tests[0]}.json")
+    paths = [f"tests/test_{name}" for name in target.tests]
     paths += [f"src/gracl/{name}.py" for name in target.files]
     arguments = [*PYTEST, f"--basetemp={scratch / 'pytest'}", *paths]
     return int(pytest.main(arguments, plugins=[quick, _hypothesis_pytestplugin, pytest_timeout]))
