@@ -354,6 +354,20 @@ def test_a_choice_that_does_not_exist_is_refused():
         GRACL(update="crit")
 
 
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right"),
+    [("clustering", "dbscn", "dbscan"), ("search", "prodct", "product")],
+)
+def test_a_choice_of_the_pseudo_labels_that_does_not_exist_is_refused_at_once(setting, wrong, right):
+    with pytest.raises(ConfigError, match=f"'{wrong}' is no choice; did you mean '{right}'"):
+        GRACL(**{setting: wrong})
+
+
+def test_the_memory_of_a_method_that_clusters_does_not_grow_with_the_images():
+    needed = [GRACL().needed_memory(n, 64, parts=0, group=64) for n in (100, 1_000_000)]
+    assert needed == [0, 0]
+
+
 def test_ties_go_to_the_first_in_record_order():
     scores = torch.tensor([0.5, 0.2, 0.2, 0.5, 0.5])
     assert lowest_per_cluster(scores, torch.tensor([1, 0, 0, 1, 1])).tolist() == [1, 0]
