@@ -17,6 +17,7 @@ from gracl.jaccard import jaccard_distance
 from gracl.methods.gracl import GRACL, own_cosine
 from gracl.methods.groups import lowest_per_cluster
 from gracl.methods.protocol import Batch, Known
+from gracl.methods.pseudo_labels import PseudoLabels
 
 
 def crowd(n_clusters=6, per_cluster=7, noise=0.35, dim=12, seed=0):
@@ -361,6 +362,42 @@ def test_a_choice_that_does_not_exist_is_refused():
 def test_a_choice_of_the_pseudo_labels_that_does_not_exist_is_refused_at_once(setting, wrong, right):
     with pytest.raises(ConfigError, match=f"'{wrong}' is no choice; did you mean '{right}'"):
         GRACL(**{setting: wrong})
+
+
+def test_neighbors_are_searched_within_the_memory_budget(monkeypatch):
+    features, _ = crowd()
+    plain, budgets = neighbors.search, []
+
+    def recorded(*arguments, memory, **options):
+        budgets.append(memory)
+        return plain(*arguments, memory=memory, **options)
+
+    monkeypatch.setattr(neighbors, "search", recorded)
+    GRACL(Known(memory=4321), k1=8).label(features)
+    assert budgets == [4321]
+
+
+def test_labels_are_those_of_an_epoch_and_of_features_in_any_precision():
+    features = crowd(n_clusters=8, noise=0.1)[0].to(torch.bfloat16)
+    labels, distance = GRACL().label(features)
+    assert labels.tolist() == GRACL().start_epoch(features.float()).tolist()
+    assert distance.dtype == np.float32
+
+
+def test_a_method_that_clusters_keeps_nothing_beyond_an_epoch():
+    method = GRACL(eps=0.6)
+    method.start_epoch(crowd(n_clusters=8, noise=0.1)[0])
+    assert method.state() == {}
+    assert method.remembered() is None
+
+
+def test_a_method_without_memory_and_loss_says_so():
+    bare = PseudoLabels()
+    with pytest.raises(NotImplementedError):
+        bare.start_epoch(crowd(n_clusters=8, noise=0.1)[0])
+    for act in (bare.loss, bare.update):
+        with pytest.raises(NotImplementedError):
+            act(Batch(torch.ones(1, 2), torch.zeros(1, dtype=torch.long)))
 
 
 def test_the_memory_of_a_method_that_clusters_does_not_grow_with_the_images():
