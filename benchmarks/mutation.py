@@ -42,7 +42,7 @@ import pytest_timeout  # type: ignore[import-untyped]
 import yaml
 from hypothesis import Phase, settings
 
-from measuring import RESULTS, command, save
+from measuring import RESULTS, save
 from mutants import Mutant, depending, mutants, mutated
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -272,25 +272,31 @@ def try_all(name: str, options: argparse.Namespace, journal: Journal, scratch: P
     target = TARGETS[name]
     chosen, n_known = drawn(target, options.sample, options.seed)
     reasons = excused(name)
+    keys = {key_of(*pair): pair for pair in chosen}
+    untried = {key for key in keys if key not in journal.last}
+    again = {key for key in keys if options.again and journal.last.get(key) == "survived"}
+    to_try = untried | again - reasons.keys()
+    print(f"{name}: {len(to_try)} to try of {len(chosen)}, of {n_known} known", flush=True)
     output = scratch / "output.txt"
-    baseline = 0.0
-    for _ in range(2):  # the first fills the cache of compiled functions
-        outcome, baseline = in_fork(lambda: run_tests(target, scratch), 900, output)
+    seconds = measured_seconds(target, scratch, output) if to_try else 0.0
+    for key, (file, mutant) in keys.items():
+        if key in to_try:
+            action = with_fault(file, mutant, target, scratch)
+            outcome, taken = in_fork(action, 30 + PATIENCE * seconds, output)
+            journal.add(key, outcome, taken)
+            if outcome != "killed":
+                print(f"  {outcome} in {taken:.1f} s, line {mutant.line}: {key}", flush=True)
+    typed = f"python benchmarks/mutation.py {name} --sample {options.sample} --seed {options.seed}"
+    return {"command": typed, "known": n_known, **summary(name, list(keys), journal)}
+
+
+def measured_seconds(target: Target, scratch: Path, output: Path) -> float:
+    """Of the tests of the code as it is, which must pass; the first run fills the compiled cache."""
+    for _ in range(2):
+        outcome, seconds = in_fork(lambda: run_tests(target, scratch), 900, output)
         if outcome != "survived":
             raise SystemExit(f"the tests fail on the code as it is:\n{output.read_text()[-3000:]}")
-    print(f"{name}: {len(chosen)} of {n_known} mutants; {baseline:.1f} s of tests", flush=True)
-    for file, mutant in chosen:
-        key = key_of(file, mutant)
-        known = journal.last.get(key)
-        if known is not None and not (options.again and known == "survived" and key not in reasons):
-            continue
-        action = with_fault(file, mutant, target, scratch)
-        outcome, seconds = in_fork(action, 30 + PATIENCE * baseline, output)
-        journal.add(key, outcome, seconds)
-        if outcome != "killed":
-            print(f"  {outcome} in {seconds:.1f} s, line {mutant.line}: {key}", flush=True)
-    keys = [key_of(*pair) for pair in chosen]
-    return {"known": n_known, "baseline_seconds": round(baseline, 1), **summary(name, keys, journal)}
+    return seconds
 
 
 def excused(name: str) -> dict[str, str]:
@@ -351,15 +357,7 @@ def main() -> None:
             found[name] = try_all(name, options, journal, Path(scratch))
             print(name, {k: v for k, v in found[name].items() if isinstance(v, int)}, flush=True)
             ordered = {target: found[target] for target in TARGETS if target in found}
-            save(
-                "mutation",
-                {
-                    "command": command(),
-                    "seed": options.seed,
-                    "sample": options.sample,
-                    "modules": ordered,
-                },
-            )
+            save("mutation", {"modules": ordered})
 
 
 if __name__ == "__main__":
