@@ -75,7 +75,16 @@ class Target:
 
 TARGETS = {
     "metrics": Target(("metrics", "_ranks_numba"), ("metrics.py",)),
-    "jaccard": Target(("jaccard", "_jaccard_numba", "_jaccard_torch"), ("jaccard.py", "rerank.py")),
+    "jaccard": Target(
+        ("jaccard", "_jaccard_numba", "_jaccard_torch"),
+        (
+            "jaccard.py",
+            "rerank.py::test_similarity_is_minus_the_distance_of_its_naive_twin",
+            "rerank.py::test_blocks_of_queries_are_rows_of_the_whole",
+            "forecast.py::test_forecasts_grow_with_the_data_and_shrink_with_the_budget",
+            "forecast.py::test_a_graph_that_does_not_fit_is_refused_before_it_is_filled",
+        ),
+    ),
     "clustering": Target(("clustering", "_dbscan_numba"), ("clustering.py",)),
     "linked_clusters": Target(("linked_clusters",), ("links.py",)),
     "method": Target(

@@ -196,6 +196,18 @@ def test_memory_budget_does_not_change_the_distance(kernels):
     np.testing.assert_allclose(dense(whole), dense(blocks), atol=2e-6)
 
 
+def test_neighbors_are_searched_within_the_memory_budget(monkeypatch):
+    plain, budgets = neighbors.search, []
+
+    def recorded(features, k, *, memory):
+        budgets.append(memory)
+        return plain(features, k, memory=memory)
+
+    monkeypatch.setattr(neighbors, "search", recorded)
+    jaccard_distance(make_features(0), k1=5, k2=2, memory=4321)
+    assert budgets == [4321]
+
+
 @pytest.mark.parametrize(("kernels", "size"), [(_jaccard_numba, "ROWS"), (_jaccard_torch, "ENTRIES")])
 def test_size_of_the_blocks_does_not_change_the_distance(monkeypatch, kernels, size):
     monkeypatch.setattr(jaccard, "_kernels", lambda _: kernels)
