@@ -81,7 +81,7 @@ TARGETS = {
             "jaccard.py",
             "rerank.py::test_similarity_is_minus_the_distance_of_its_naive_twin",
             "rerank.py::test_blocks_of_queries_are_rows_of_the_whole",
-            "forecast.py::test_forecasts_grow_with_the_data_and_shrink_with_the_budget",
+            "forecast.py::test_the_forecast_of_labels_counts_features_neighbors_a_block_and_pairs",
             "forecast.py::test_a_graph_that_does_not_fit_is_refused_before_it_is_filled",
         ),
     ),
