@@ -222,7 +222,7 @@ def test_size_of_the_blocks_does_not_change_the_distance(monkeypatch, kernels, s
 
 def test_more_images_than_one_compiled_block_holds():
     """Two thousand mutual pairs: a wrong stamp between blocks would join or lose some."""
-    n = _jaccard_numba.ROWS + 500
+    n = _jaccard_numba.ROWS // 2 * 2 + 500
     features, similarities = torch.ones(n, 1), torch.ones(n, 2)
     ranks = torch.stack([torch.arange(n), torch.arange(n) ^ 1], dim=1)
     found = neighbors.Neighbors(ranks, similarities, similarities[:, 0])
@@ -273,3 +273,12 @@ def test_neighbors_of_other_features_are_refused():
     found = neighbors.search(torch.eye(4), 3)
     with pytest.raises(ShapeError, match=r"neighbours have shape \(4, 3\); expected \(3, 3\)"):
         jaccard_from_neighbors(torch.eye(3), found, k1=3, k2=1)
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_neighbors_that_are_no_rows_of_the_features_are_refused(kernels, row):
+    features = make_features(0)[:4]
+    found = neighbors.search(features, 3)
+    found.indices[2, 1] = row
+    with pytest.raises(ShapeError, match=r"neighbours are rows .*; expected rows 0 to 3\. Search the"):
+        jaccard_from_neighbors(features, found, k1=3, k2=1)
