@@ -246,6 +246,16 @@ def test_overlap_of_rows_is_one_minus_minima_over_maxima(kernels):
     assert found[0, 1] == pytest.approx(1 - 0.5 / 1.5)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3, 24])
+def test_overlap_of_the_first_rows_is_that_part_of_the_whole(kernels, rows):
+    features = make_features(0)[:24]
+    found = neighbors.search(features, 6)
+    encoding = encode(features, found, reach=6, half_reach=4, expand=2, scale=None)
+    part = overlap(encoding, rows=rows)
+    assert part.shape == (rows, 24)
+    assert dense(part).tolist() == dense(overlap(encoding))[:rows].tolist()
+
+
 def test_tensors_stand_in_on_a_gpu_and_where_numba_is_missing(monkeypatch):
     assert jaccard._kernels(torch.device("cpu")) is _jaccard_numba
     assert jaccard._kernels(torch.device("cuda")) is _jaccard_torch
