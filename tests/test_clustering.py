@@ -128,6 +128,11 @@ def test_min_samples_counts_the_point_itself():
     assert cluster(triangle, eps=0.5, min_samples=4).tolist() == [-1, -1, -1]
 
 
+def test_four_images_are_a_neighborhood_where_nothing_else_is_said():
+    cliques = [*combinations(range(4), 2), *combinations(range(4, 7), 2)]
+    assert cluster(graph(7, dict.fromkeys(cliques, 0.1)), eps=0.5).tolist() == [0] * 4 + [-1] * 3
+
+
 def test_one_sample_makes_every_point_a_cluster():
     assert cluster(graph(3, {}), eps=0.5, min_samples=1).tolist() == [0, 1, 2]
 
@@ -199,6 +204,7 @@ def test_health_stability_is_the_mutual_information_with_the_last_labels():
 
 def test_health_warns_of_too_many_outliers_and_of_one_large_cluster():
     assert health(np.array([0, 0, 1, 1, -1])).warnings == ()
+    assert health(np.array([0, 0, 1, 2, -1, -1, -1, -1])).warnings == ()  # half, and not more
     (outliers,) = health(np.array([0, 1, -1, -1, -1])).warnings
     assert "60% of the images are in no cluster: raise method.eps" in outliers
     (large,) = health(np.array([0, 0, 0, 1, -1])).warnings
@@ -294,6 +300,17 @@ def test_average_linkage_of_too_large_a_component_is_refused(monkeypatch):
     monkeypatch.setattr(forecast, "available_memory", lambda: 1000)
     with pytest.raises(OutOfMemory, match=r"average linkage of \d+ images .* Lower method.eps"):
         cluster(distance, eps=0.9, algorithm="agglomerative")
+
+
+def test_average_linkage_takes_room_for_its_distances_and_a_copy(monkeypatch):
+    chain = graph(60, {(i, i + 1): 0.1 for i in range(59)})
+    twice = 2 * 8 * 60 * 59 // 2
+    bound = int(twice / (1 - forecast.RESERVE)) + 1
+    monkeypatch.setattr(forecast, "available_memory", lambda: bound)
+    assert agglomerative(chain, eps=0.5, min_samples=2).max() > 0
+    monkeypatch.setattr(forecast, "available_memory", lambda: bound - 8)
+    with pytest.raises(OutOfMemory, match="average linkage of 60 images"):
+        agglomerative(chain, eps=0.5, min_samples=2)
 
 
 def test_average_linkage_needs_eps_below_one():
@@ -529,6 +546,13 @@ def test_one_cluster_of_all_images_is_none_of_hdbscan():
     assert hdbscan(clique, min_samples=9).tolist() == [-1] * 5  # scikit-learn refuses
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_two_clusters_of_the_least_size_are_all_that_hdbscan_needs(size):
+    near = [*combinations(range(size), 2), *combinations(range(size, 2 * size), 2)]
+    distance = graph(2 * size, dict.fromkeys(near, 0.1) | {(0, size): 0.8})
+    assert hdbscan(distance, min_samples=size).tolist() == [0] * size + [1] * size
+
+
 def test_core_distances_of_hdbscan_count_the_image_itself():
     distance = graph(3, {(0, 1): 0.25, (1, 2): 0.5})
     assert clustering._core_distances(distance, 1).tolist() == [0, 0, 0]
@@ -590,6 +614,17 @@ def test_no_move_and_no_join_makes_communities_better(seed, n):
             assert potts_quality(moved, distance, eps) <= best
     for a, b in combinations(groups, 2):
         assert potts_quality(np.where(labels == b, a, labels), distance, eps) <= best
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_communities_of_many_images_are_searched_until_no_move_makes_them_better(seed):
+    distance = generic_graph(seed, 300, degree=6)
+    labels = communities(distance, eps=0.6, min_samples=1)
+    worth = 0.6 - full(distance)  # (1 - d) - (1 - eps), of each pair in one community
+    np.fill_diagonal(worth, 0)
+    by_group = worth @ np.eye(labels.max() + 2)[labels]  # one more, to be alone in
+    own = by_group[np.arange(300), labels]
+    assert (by_group.max(axis=1) - own).max() <= 1e-9
 
 
 def test_communities_repeat_with_the_seed_and_give_igraph_its_generator_back(monkeypatch):

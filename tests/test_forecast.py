@@ -82,6 +82,24 @@ def test_forecasts_grow_with_the_data_and_shrink_with_the_budget():
     assert scores(1000, rerank=True).stage == "re-ranking 6000 images"
 
 
+def test_the_forecast_of_labels_counts_features_neighbors_a_block_and_pairs(monkeypatch):
+    monkeypatch.setattr(forecast, "product_seconds", lambda terms: terms * 1e-12)
+
+    def needs(n=100_000, dimensions=512, k=30, memory=2**20):
+        return forecast_distance(n, dimensions, k=k, memory=memory, remedy="take fewer")
+
+    usual = needs()
+    assert needs(dimensions=513).memory - usual.memory == (4 + 2) * 100_000  # float32, and float16
+    assert needs(k=31).memory - usual.memory == (8 + 4) * 100_000  # an int64 and a float32
+    assert needs(memory=2**20 + 1).memory - usual.memory == 1
+    assert needs(n=10, memory=2**30).memory == needs(n=10, memory=4 * 10 * 10).memory
+    assert needs(n=10, k=30).memory == needs(n=10, k=10).memory
+    assert usual.memory > 24 * 150 * 100_000
+    assert needs(n=10, k=1, dimensions=1).memory == 4 * 100 + 6 * 10 + 12 * 10 + 24 * 10 * 10
+    assert usual.seconds == pytest.approx(512 * 100_000**2 * 1e-12 + 30 * 100_000 * 1e-6)
+    assert (usual.stage, usual.remedy) == ("the labels of 100000 images", "take fewer")
+
+
 def test_a_graph_that_does_not_fit_is_refused_before_it_is_filled(monkeypatch):
     features = make_features(0)
     monkeypatch.setattr(forecast, "available_memory", lambda: 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gracl import neighbors
 from gracl.clustering import OUTLIER
 from gracl.errors import ClusterCollapse, ConfigError
 from gracl.jaccard import jaccard_distance
-from gracl.methods.gracl import GRACL
+from gracl.methods.gracl import GRACL, own_cosine
 from gracl.methods.groups import lowest_per_cluster
 from gracl.methods.protocol import Batch, Known
+from gracl.methods.pseudo_labels import PseudoLabels
 
 
 def crowd(n_clusters=6, per_cluster=7, noise=0.35, dim=12, seed=0):
@@ -27,6 +30,12 @@ def crowd(n_clusters=6, per_cluster=7, noise=0.35, dim=12, seed=0):
     features = F.normalize(centres[where] + noise * torch.randn(len(labels), dim, generator=g))
     order = torch.randperm(len(labels), generator=g)
     return features[order], labels[order].numpy()
+
+
+def few():
+    """A cluster of one image, one of two, one of three, and two outliers."""
+    labels = np.array([2, OUTLIER, 1, 0, 2, 1, OUTLIER, 2])
+    return F.normalize(torch.randn(8, 4, generator=torch.Generator().manual_seed(1))), labels
 
 
 def naive_relations(features, labels, distance, *, relation, nearest, intra, outliers):
@@ -60,9 +69,12 @@ def naive_relations(features, labels, distance, *, relation, nearest, intra, out
     ("relation", "nearest", "intra", "outliers"),
     list(product(("cosine", "jaccard"), (0, 1, 3), ("mean", "min"), ("dropped", "others"))),
 )
-def test_relations_are_those_of_the_definition(relation, nearest, intra, outliers):
-    features, labels = crowd()
-    distance = jaccard_distance(features, k1=8, k2=3)
+@pytest.mark.parametrize("images", ["crowd", "few", "one other"])
+def test_relations_are_those_of_the_definition(images, relation, nearest, intra, outliers):
+    features, labels = crowd() if images == "crowd" else few()
+    if images == "one other":
+        features, labels = features[:4], np.array([0, 0, 1, 0])
+    distance = jaccard_distance(features, k1=8 if images == "crowd" else 4, k2=3)
     method = GRACL(relation=relation, inter_nearest=nearest, intra=intra, outliers=outliers)
     inter, own = method.relations(features, labels, distance)
     expected_inter, expected_own = naive_relations(
@@ -80,13 +92,48 @@ def test_relations_are_those_of_the_definition(relation, nearest, intra, outlier
 
 
 @pytest.mark.parametrize("memory", [1, 400, 2**20])
-def test_relations_do_not_depend_on_the_memory_budget(memory):
+def test_relations_do_not_depend_on_the_memory_budget_and_keep_to_it(monkeypatch, memory):
     features, labels = crowd()
     distance = jaccard_distance(features, k1=8, k2=3)
+    plain, budgets = neighbors.rows_in_block, []
     for intra in ("mean", "min"):
-        wide = GRACL(intra=intra).relations(features, labels, distance)
-        tight = GRACL(Known(memory=memory), intra=intra).relations(features, labels, distance)
+        settings = {"relation": "cosine", "intra": intra}
+        wide = GRACL(**settings).relations(features, labels, distance)
+        with monkeypatch.context() as patch:
+            recorded = lambda gallery, budget: budgets.append(budget) or plain(gallery, budget)  # noqa: E731
+            patch.setattr(neighbors, "rows_in_block", recorded)
+            tight = GRACL(Known(memory=memory), **settings).relations(features, labels, distance)
         torch.testing.assert_close(wide, tight)
+    assert budgets == [memory] * len(budgets)
+    assert len(budgets) == 2 + 6  # the foreign twice, and the own of each cluster where it is the least
+
+
+def test_known_neighbors_are_not_searched_again_and_doubtful_ones_not_believed(monkeypatch):
+    features, labels = crowd()
+    distance = jaccard_distance(features, k1=8, k2=3)
+    method = GRACL(relation="cosine", inter_nearest=2)
+    expected, _ = method.relations(features, labels, distance)
+    exact = neighbors.search(features, len(features))
+    doubtful = replace(exact, similarities=torch.zeros_like(exact.similarities), recall=0.99)
+    torch.testing.assert_close(method.relations(features, labels, distance, doubtful)[0], expected)
+    searched = []
+
+    def recorded(queries, gallery, *, memory):
+        searched.append(len(queries))
+        return iter(())
+
+    monkeypatch.setattr(neighbors, "similarity_blocks", recorded)
+    found, _ = method.relations(features, labels, distance, exact)
+    torch.testing.assert_close(found, expected)
+    assert searched == [0]
+
+
+@pytest.mark.parametrize("intra", ["mean", "min"])
+def test_nothing_of_its_own_is_less_similar_to_an_outlier_or_the_only_image_of_a_cluster(intra):
+    features, labels = few()
+    own = own_cosine(features, torch.from_numpy(labels), intra)
+    assert own[[1, 3, 6]].tolist() == [1.0, 1.0, 1.0]
+    assert (own[[0, 2, 4, 5, 7]] < 1).all()
 
 
 def test_proxies_are_the_samples_where_the_relations_are_lowest():
@@ -306,6 +353,56 @@ def test_one_cluster_stops_and_says_what_to_change():
 def test_a_choice_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match=r"'crit' is no choice; did you mean 'criterion'"):
         GRACL(update="crit")
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right"),
+    [("clustering", "dbscn", "dbscan"), ("search", "prodct", "product")],
+)
+def test_a_choice_of_the_pseudo_labels_that_does_not_exist_is_refused_at_once(setting, wrong, right):
+    with pytest.raises(ConfigError, match=f"'{wrong}' is no choice; did you mean '{right}'"):
+        GRACL(**{setting: wrong})
+
+
+def test_neighbors_are_searched_within_the_memory_budget(monkeypatch):
+    features, _ = crowd()
+    plain, budgets = neighbors.search, []
+
+    def recorded(*arguments, memory, **options):
+        budgets.append(memory)
+        return plain(*arguments, memory=memory, **options)
+
+    monkeypatch.setattr(neighbors, "search", recorded)
+    GRACL(Known(memory=4321), k1=8).label(features)
+    assert budgets == [4321]
+
+
+def test_labels_are_those_of_an_epoch_and_of_features_in_any_precision():
+    features = crowd(n_clusters=8, noise=0.1)[0].to(torch.bfloat16)
+    labels, distance = GRACL().label(features)
+    assert labels.tolist() == GRACL().start_epoch(features.float()).tolist()
+    assert distance.dtype == np.float32
+
+
+def test_a_method_that_clusters_keeps_nothing_beyond_an_epoch():
+    method = GRACL(eps=0.6)
+    method.start_epoch(crowd(n_clusters=8, noise=0.1)[0])
+    assert method.state() == {}
+    assert method.remembered() is None
+
+
+def test_a_method_without_memory_and_loss_says_so():
+    bare = PseudoLabels()
+    with pytest.raises(NotImplementedError):
+        bare.start_epoch(crowd(n_clusters=8, noise=0.1)[0])
+    for act in (bare.loss, bare.update):
+        with pytest.raises(NotImplementedError):
+            act(Batch(torch.ones(1, 2), torch.zeros(1, dtype=torch.long)))
+
+
+def test_the_memory_of_a_method_that_clusters_does_not_grow_with_the_images():
+    needed = [GRACL().needed_memory(n, 64, parts=0, group=64) for n in (100, 1_000_000)]
+    assert needed == [0, 0]
 
 
 def test_ties_go_to_the_first_in_record_order():

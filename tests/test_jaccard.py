@@ -196,6 +196,18 @@ def test_memory_budget_does_not_change_the_distance(kernels):
     np.testing.assert_allclose(dense(whole), dense(blocks), atol=2e-6)
 
 
+def test_neighbors_are_searched_within_the_memory_budget(monkeypatch):
+    plain, budgets = neighbors.search, []
+
+    def recorded(features, k, *, memory):
+        budgets.append(memory)
+        return plain(features, k, memory=memory)
+
+    monkeypatch.setattr(neighbors, "search", recorded)
+    jaccard_distance(make_features(0), k1=5, k2=2, memory=4321)
+    assert budgets == [4321]
+
+
 @pytest.mark.parametrize(("kernels", "size"), [(_jaccard_numba, "ROWS"), (_jaccard_torch, "ENTRIES")])
 def test_size_of_the_blocks_does_not_change_the_distance(monkeypatch, kernels, size):
     monkeypatch.setattr(jaccard, "_kernels", lambda _: kernels)
@@ -210,7 +222,7 @@ def test_size_of_the_blocks_does_not_change_the_distance(monkeypatch, kernels, s
 
 def test_more_images_than_one_compiled_block_holds():
     """Two thousand mutual pairs: a wrong stamp between blocks would join or lose some."""
-    n = _jaccard_numba.ROWS + 500
+    n = _jaccard_numba.ROWS // 2 * 2 + 500
     features, similarities = torch.ones(n, 1), torch.ones(n, 2)
     ranks = torch.stack([torch.arange(n), torch.arange(n) ^ 1], dim=1)
     found = neighbors.Neighbors(ranks, similarities, similarities[:, 0])
@@ -232,6 +244,16 @@ def test_overlap_of_rows_is_one_minus_minima_over_maxima(kernels):
     found = dense(overlap(jaccard.sparse.csr_array(square)))
     np.testing.assert_allclose(found, naive.jaccard(square), atol=1e-6)
     assert found[0, 1] == pytest.approx(1 - 0.5 / 1.5)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 24])
+def test_overlap_of_the_first_rows_is_that_part_of_the_whole(kernels, rows):
+    features = make_features(0)[:24]
+    found = neighbors.search(features, 6)
+    encoding = encode(features, found, reach=6, half_reach=4, expand=2, scale=None)
+    part = overlap(encoding, rows=rows)
+    assert part.shape == (rows, 24)
+    assert dense(part).tolist() == dense(overlap(encoding))[:rows].tolist()
 
 
 def test_tensors_stand_in_on_a_gpu_and_where_numba_is_missing(monkeypatch):
@@ -261,3 +283,12 @@ def test_neighbors_of_other_features_are_refused():
     found = neighbors.search(torch.eye(4), 3)
     with pytest.raises(ShapeError, match=r"neighbours have shape \(4, 3\); expected \(3, 3\)"):
         jaccard_from_neighbors(torch.eye(3), found, k1=3, k2=1)
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_neighbors_that_are_no_rows_of_the_features_are_refused(kernels, row):
+    features = make_features(0)[:4]
+    found = neighbors.search(features, 3)
+    found.indices[2, 1] = row
+    with pytest.raises(ShapeError, match=r"neighbours are rows .*; expected rows 0 to 3\. Search the"):
+        jaccard_from_neighbors(features, found, k1=3, k2=1)

@@ -190,6 +190,16 @@ def test_a_stored_zero_joins_first():
     assert honour(np.zeros(3, dtype=np.int64), chain, links(cannot=[(0, 2)])).tolist() == [-1, 0, 0]
 
 
+@given(cases())
+def test_the_diagonal_need_not_be_stored(case):
+    labels, stored, must, cannot = case
+    bare = graph(len(labels), stored)
+    bare.eliminate_zeros()  # no distance of a pair is drawn as zero
+    result = honoured(case)
+    if result is not None:
+        assert honour(labels, bare, links(must, cannot)).tolist() == result.tolist()
+
+
 def test_pairs_that_are_not_stored_join_nobody():
     result = honour(np.zeros(4, dtype=np.int64), graph(4, {(2, 3): 0.5}), links(cannot=[(0, 1)]))
     assert result.tolist() == [-1, -1, 0, 0]

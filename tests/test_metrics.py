@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_scores_equal_their_naive_twin_and_lie_in_zero_to_one(seed, with_scenes)
 @given(seed=st.integers(0, 9999), levels=st.integers(1, 30), with_scenes=st.booleans())
 def test_true_positive_rates_equal_their_naive_twin(seed, levels, with_scenes):
     similarity, query, gallery = random_problem(seed, levels, with_scenes)
+    similarity -= levels // 2  # cosines fall below zero too
     rates = (0.01, 0.1, 0.37, 0.9)
     for memory in (1, 2**20):
         ranking = rank(given_similarity(similarity), query, gallery, fprs=rates, memory=memory)
@@ -109,6 +111,22 @@ def test_true_positive_rate_equals_scikit_learns_curve():
     false, true, _ = roc_curve(same.ravel(), similarity.ravel(), drop_intermediate=False)
     for rate, found in ranking.true_positive_rates.items():
         assert found == pytest.approx(true[false <= rate].max())
+
+
+def test_where_no_pair_is_wrong_every_match_is_accepted():
+    both = side([7, 7, 7])
+    ranking = rank(given_similarity(-np.ones((3, 3))), both, both, fprs=(0.01, 0.5))
+    assert ranking.true_positive_rates == {0.01: 1.0, 0.5: 1.0}
+
+
+def test_no_more_similarities_are_kept_than_the_largest_rate_accepts_and_one():
+    largest = metrics._Largest([0.01, 0.1], n_pairs=3 * 40)
+    none_own = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    shown = np.random.default_rng(0).permutation(120).reshape(3, 40) - 60
+    for row in shown:
+        largest.add(torch.tensor(row[None], dtype=torch.float32), none_own, np.array([True]))
+        assert len(largest.kept) <= 0.1 * 120 + 1
+    assert sorted(largest.kept.tolist()) == [*range(47, 60)]
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0])
@@ -135,8 +153,8 @@ def test_similarities_of_matches_stand_beside_their_ranks():
 def test_many_matches_are_counted_by_sorting_the_row(road):
     n = _ranks_numba.SORT_FROM + 300
     random = np.random.default_rng(0)
-    similarity, pids = random.integers(0, 50, (1, n + 200)), [7] * n + [8] * 200
-    query, gallery = side([7]), side(pids, first_image=1)
+    similarity, pids = random.integers(0, 50, (3, n + 200)), [7] * n + [8] * 200
+    query, gallery = side([8, 7, 8]), side(pids, first_image=3)  # the others have few
     ranking = rank(given_similarity(similarity), query, gallery)
     assert split_ranks(ranking) == naive.match_ranks(similarity, query, gallery)
 
@@ -231,7 +249,8 @@ def test_parts_of_the_queries_joined_are_the_whole(seed, cut):
     whole = rank(given_similarity(similarity), query, gallery)
     rows = np.split(np.arange(len(query)), [cut])
     joined = join([rank(given_similarity(similarity[r]), query.take(r), gallery) for r in rows])
-    assert split_ranks(joined) == split_ranks(whole)
+    assert joined.ranks.tolist() == whole.ranks.tolist()
+    assert joined.starts.tolist() == whole.starts.tolist()
     assert joined.similarities.tolist() == whole.similarities.tolist()
     assert join([whole]) is whole
 
@@ -248,7 +267,7 @@ def test_mean_and_deviation_over_draws():
         Scores(
             "p@1",
             mAP=value,
-            mINP=0.5,
+            mINP=value / 4,
             cmc={1: value / 2},
             n_queries=9,
             n_without_match=1,
@@ -257,12 +276,19 @@ def test_mean_and_deviation_over_draws():
         for value in (0.2, 0.4, 0.9)
     ]
     found = mean_scores(made)
-    assert found.named == pytest.approx({"mAP": 0.5, "mINP": 0.5, "R1": 0.25, "TPR@0.01": 0.5})
+    assert found.named == pytest.approx({"mAP": 0.5, "mINP": 0.125, "R1": 0.25, "TPR@0.01": 0.5})
     deviation = np.std([0.2, 0.4, 0.9], ddof=1)
-    expected = {"mAP": deviation, "mINP": 0, "R1": deviation / 2, "TPR@0.01": deviation}
+    shares = {"mAP": 1, "mINP": 1 / 4, "R1": 1 / 2, "TPR@0.01": 1}
+    expected = {name: share * deviation for name, share in shares.items()}
     assert found.spread == pytest.approx(expected)
     assert (found.protocol, found.n_draws, found.n_queries, found.n_without_match) == ("p@1", 3, 9, 1)
     assert mean_scores(made[:1]) is made[0]
+
+
+def test_queries_and_protocol_of_several_draws_are_those_of_the_first():
+    first = Scores("p@1", mAP=0.5, mINP=0.5, cmc={1: 1.0}, n_queries=9, n_without_match=1, note="first")
+    found = mean_scores([first, replace(first, n_queries=7, n_without_match=2, note="second")])
+    assert (found.n_queries, found.n_without_match, found.note) == (9, 1, "first")
 
 
 @pytest.mark.parametrize("memory", [1, 300])
@@ -379,6 +405,13 @@ def test_scores_read_as_one_line_with_their_protocol():
     )
 
 
+def test_scores_say_their_note_and_nothing_of_queries_left_out_where_there_are_none():
+    ranking = rank(given_similarity([[1.0]]), side([7]), side([7], first_image=1))
+    assert str(ranking.scores("date", (1,), note="dates are of the file")) == (
+        "mAP 100.0%  mINP 100.0%  R1 100.0%  [protocol date, 1 queries; dates are of the file]"
+    )
+
+
 @pytest.mark.parametrize(("pids", "gallery_pids"), [([7, 8], [1, 2]), ([7], []), ([], [7])])
 def test_no_match_at_all_is_an_error(pids, gallery_pids):
     empty = np.zeros((len(pids), len(gallery_pids)))
@@ -395,6 +428,12 @@ def test_nan_similarities_are_refused(road, row):
     both = side([0, 0, 1])
     with pytest.raises(ShapeError, match="similarities of queries 0 to 2 hold NaN"):
         rank(cosine(features, features), both, both)
+
+
+def test_nan_of_another_identity_is_refused_too(road):
+    query, gallery = side([7, 8]), side([7, 8, 9], first_image=2)
+    with pytest.raises(ShapeError, match="similarities of queries 0 to 1 hold NaN"):
+        rank(given_similarity([[3, 2, 1], [3, 2, np.nan]]), query, gallery)
 
 
 def records(*rows):

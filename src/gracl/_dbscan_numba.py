@@ -38,14 +38,13 @@ def _label(starts, columns, distances, eps, min_samples):  # type: ignore[no-unt
     parent = np.arange(n)
     for i in range(n):
         if core[i]:
-            mine = i
+            mine = i  # a root all along: rows before this one were only joined with each other
             for entry in range(starts[i], starts[i + 1]):
                 j = columns[entry]
                 if j >= i:
                     continue  # seen from the other side
                 if distances[entry] <= eps and core[j]:
                     other = _root(parent, j)
-                    mine = _root(parent, mine)
                     if other < mine:
                         parent[mine] = other
                         mine = other

@@ -134,6 +134,12 @@ def encode(
         )
     if n == 0:
         return sparse.csr_array(np.zeros((0, 0), dtype=np.float32))
+    low, high = (int(bound) for bound in torch.aminmax(found.indices))
+    if low < 0 or high >= n:  # compiled loops would read and write where nothing is
+        raise ShapeError(
+            f"neighbours are rows {low} to {high} of {n} images; expected rows 0 to {n - 1}. "
+            "Search the images among themselves: gracl.neighbors.search(features, k)"
+        )
     parts = _kernels(features.device).encode(
         features.detach().float(),
         found.indices,

@@ -70,7 +70,7 @@ def _take_in(labels: Labels, groups: Labels) -> Labels:
     # Images, clusters and groups are nodes of one graph; what hangs together is a cluster.
     clustered = labels != OUTLIER
     rows = np.concatenate([np.flatnonzero(clustered), np.flatnonzero(linked)])
-    n_clusters = int(labels.max(initial=OUTLIER)) + 1
+    n_clusters = int(labels.max()) + 1
     nodes = n + np.concatenate([labels[clustered], n_clusters + groups[linked]])
     edges = np.stack([rows, nodes], axis=1)
     together = components(n + n_clusters + n, edges)[:n]
