@@ -337,7 +337,7 @@ def test_frames_of_the_packages_themselves(root: Path, package: str) -> None:
             "path": ["a.jpg", "b.jpg", "c.jpg"],
             "identity": [3, None, 12],
             "date": [moment, None, datetime.datetime(2024, 5, 2)],
-            "bbox": [[1, 2, 3, 4], None, [5.2, 6, 7, 8]],
+            "bbox": [[1.0, 2.0, 3.0, 4.0], None, [5.2, 6.0, 7.0, 8.0]],
             "camera": ["east", None, "west"],
         }
     )
