@@ -45,7 +45,7 @@ def read(root: Path, **columns: Any) -> Dataset:
         (None, None),
         (float("nan"), None),
         (np.float64("nan"), None),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (np.datetime64("2024-05-01"), "2024-05-01"),
         (datetime.date(2024, 5, 1), "2024-05-01"),
         (datetime.datetime(2024, 5, 1, 10, 15), "2024-05-01 10:15:00"),
