@@ -248,7 +248,9 @@ def test_csv_rows_may_be_longer_or_shorter_than_the_header(tmp_path: Path) -> No
 )
 def test_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"t.csv cannot be read as a CSV in UTF-8"):
+    # For Python 3.14 a name that is too long is no error, but one of no file.
+    said = r"t.csv cannot be read as a CSV in UTF-8|line 2 names a file that does not exist"
+    with pytest.raises(DataError, match=said):
         load_dataset(tmp_path / "t.csv")
 
 

@@ -543,9 +543,9 @@ def test_a_real_run_is_reviewed(small_run, tmp_path):
             review.answer(question, bool(pids[question.first] == pids[question.second]))
             holds(review)
         assert review.progress().n_decisions > 0
-    assert json.loads((folder / "data.json").read_text())["fingerprint"] == Ledger(
-        folder / "review.sqlite"
-    ).about("fingerprint")
+    with closing(Ledger(folder / "review.sqlite")) as ledger:
+        told = json.loads((folder / "data.json").read_text())["fingerprint"]
+        assert ledger.about("fingerprint") == told
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -151,3 +153,13 @@ def test_no_metadata_leaves_with_a_thumbnail(tmp_path):
     jpeg = thumbnail(Record(tmp_path / "a.jpg"), height=20)
     assert not Image.open(io.BytesIO(jpeg)).getexif()
     assert b"secret" not in jpeg
+
+
+def test_a_cache_that_nobody_closed_lets_go_by_itself(tmp_path):
+    small = Thumbnails(Records((Record(save_image(tmp_path / "a.png")),)), height=20)
+    database = small._database
+    small.jpeg(0)
+    del small
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")

@@ -45,7 +45,7 @@ def read(root: Path, **columns: Any) -> Dataset:
         (None, None),
         (float("nan"), None),
         (np.float64("nan"), None),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (np.datetime64("2024-05-01"), "2024-05-01"),
         (datetime.date(2024, 5, 1), "2024-05-01"),
         (datetime.datetime(2024, 5, 1, 10, 15), "2024-05-01 10:15:00"),
@@ -339,7 +339,7 @@ def test_frames_of_the_packages_themselves(root: Path, package: str) -> None:
             "path": ["a.jpg", "b.jpg", "c.jpg"],
             "identity": [3, None, 12],
             "date": [moment, None, datetime.datetime(2024, 5, 2)],
-            "bbox": [[1, 2, 3, 4], None, [5.2, 6, 7, 8]],
+            "bbox": [[1.0, 2.0, 3.0, 4.0], None, [5.2, 6.0, 7.0, 8.0]],
             "camera": ["east", None, "west"],
         }
     )

@@ -6,7 +6,6 @@ Letters: B images, H x W pixels, D feature dimensions.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +62,8 @@ class _HalfBackbone(nn.Module):
         return features
 
 
+MOST = 2**31 - 1
+"""Images at a time, and pixels of a side: torch 2.6 refuses sides that have no bound."""
 FIXED = 2.0**22
 """Pillow counts in integers of so many to one."""
 
@@ -103,7 +104,8 @@ def _taps(side: int, wanted: int, device: torch.device) -> Tensor:
     made = 2 * torch.arange(wanted, device=device)[:, None] + 1
     # Twice the distance of pixel centres times a common denominator: whole, so exact for any size.
     apart = (there * wanted - made * side).abs()
-    longer: Any = torch.sym_max(side, wanted)  # max() would fix the side at tracing
+    # A tensor: max() would fix the side at tracing, and torch.sym_max in torch 2.6 which is longer.
+    longer = torch.full((), side, device=device).clamp(min=wanted)
     x: Tensor = apart.double() / (2 * longer)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((x - 5) * x + 8) * x * -0.5 + 2
@@ -117,10 +119,10 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
     size = (height + 3, width + 5) if graph.resize else (height, width)
     images = graph.given(torch.zeros(2, 3, *size, dtype=torch.uint8))
     sides = (1, 2) if graph.layout == "nhwc" else (2, 3)
-    free = {0: torch.export.Dim("batch", min=1)}
+    free = {0: torch.export.Dim("batch", min=1, max=MOST)}
     if graph.resize:
         names = ("height", "width")
-        free |= {s: torch.export.Dim(n, min=1) for s, n in zip(sides, names, strict=True)}
+        free |= {s: torch.export.Dim(n, min=1, max=MOST) for s, n in zip(sides, names, strict=True)}
     with torch.no_grad():
         program = torch.export.export(graph, (images,), dynamic_shapes=(free,), strict=False)
     for node in program.graph.nodes:  # where on this machine the code lies is nobody's business

@@ -33,7 +33,9 @@ Axes = Literal["nchw", "nhwc"]
 ENDINGS = {"onnx": (".onnx",), "program": (".pt2",), "torch": (".pt", ".pth")}
 """Formats, and how their files are called."""
 OPSET = 18
-"""Of ONNX: what torch's exporter has written since 2.6, and runtimes read since early 2023."""
+"""Of ONNX: what torch's exporter writes, and runtimes read since early 2023."""
+ONNX_TORCH = (2, 7)
+"""The first torch that writes ONNX: the exporter of 2.6 fails on every BatchNorm."""
 ELSEWHERE = "another OUT"
 """What is told of a file that cannot be written."""
 LARGEST = 2**31 - 2**24
@@ -87,7 +89,8 @@ def export_onnx(
         half: the backbone's weights and computation in float16; images and features stay as they are.
 
     Raises:
-        ConfigError: the ending, the folder, the layout or the choices cannot be; ONNX is not installed.
+        ConfigError: the ending, the folder, the layout or the choices cannot be; ONNX is not installed,
+            or torch is older than 2.7.
         ExportError: torch cannot export the backbone, or the file's features are not the model's.
 
     >>> from gracl.models.embedder import build_embedder
@@ -209,6 +212,12 @@ def require_writable(path: str | Path, kind: str) -> Path:
 
 def require_onnx() -> None:
     """Raises a `ConfigError` where ONNX could not be written or checked, before work is spent on it."""
+    if torch.__version__ < ONNX_TORCH:
+        needed = ".".join(map(str, ONNX_TORCH))
+        raise ConfigError(
+            f"torch {torch.__version__} cannot write ONNX; expected {needed} or newer: pip install "
+            "--upgrade torch torchvision. Or give OUT the ending .pt2, for a torch program"
+        )
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

@@ -13,6 +13,7 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,8 @@ class Thumbnails:
             self._database = sqlite3.connect(
                 file, check_same_thread=False, isolation_level=None, timeout=30
             )
+            # Also where nobody does: Python 3.13 and newer warn of databases that are left open.
+            self._close = weakref.finalize(self, self._database.close)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = OFF")  # a cache: what is lost is made again
             self._database.execute(
@@ -113,7 +116,7 @@ class Thumbnails:
 
     def close(self) -> None:
         """Lets go of the cache."""
-        self._database.close()
+        self._close()
 
     def _attempt(self, row: int) -> bytes | None:
         try:
