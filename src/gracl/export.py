@@ -34,7 +34,7 @@ ENDINGS = {"onnx": (".onnx",), "program": (".pt2",), "torch": (".pt", ".pth")}
 """Formats, and how their files are called."""
 OPSET = 18
 """Of ONNX: what torch's exporter writes, and runtimes read since early 2023."""
-ONNX_TORCH = (2, 7)
+ONNX_TORCH = "2.7"
 """The first torch that writes ONNX: the exporter of 2.6 fails on every BatchNorm."""
 ELSEWHERE = "another OUT"
 """What is told of a file that cannot be written."""
@@ -213,9 +213,8 @@ def require_writable(path: str | Path, kind: str) -> Path:
 def require_onnx() -> None:
     """Raises a `ConfigError` where ONNX could not be written or checked, before work is spent on it."""
     if torch.__version__ < ONNX_TORCH:
-        needed = ".".join(map(str, ONNX_TORCH))
         raise ConfigError(
-            f"torch {torch.__version__} cannot write ONNX; expected {needed} or newer: pip install "
+            f"torch {torch.__version__} cannot write ONNX; expected {ONNX_TORCH} or newer: pip install "
             "--upgrade torch torchvision. Or give OUT the ending .pt2, for a torch program"
         )
     try:
