@@ -248,7 +248,8 @@ def main() -> None:
         for one in found["findings"]:
             print("   ", one["words"], flush=True)
         with (home / "rounds").open("a") as file:
-            file.write(json.dumps({"seed": options.seed, **found}) + "\n")
+            typed = command().replace(str(options.folder), "FOLDER")
+            file.write(json.dumps({"command": typed, "seed": options.seed, **found}) + "\n")
         if options.out:
             save(options.out, _content(options))
 
@@ -264,7 +265,6 @@ def _content(options: argparse.Namespace) -> dict[str, Any]:
     for finding in (finding for one in every for finding in one["findings"]):
         finding["words"] = _shortened(finding["words"])
     return {
-        "command": command().replace(str(options.folder), "FOLDER"),
         "atheris": metadata.version("atheris"),
         "bounds": {
             "input_bytes": LONGEST,
