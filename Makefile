@@ -33,6 +33,7 @@ coverage: $(VENV)/installed-test
 	$(BIN)/coverage run -m pytest -m slow
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+	$(BIN)/python benchmarks/reached.py
 
 # The documentation as a site, in site/; a broken link is an error.
 docs: $(VENV)/installed-docs

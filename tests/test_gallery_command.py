@@ -157,6 +157,7 @@ def test_list_counts_individuals(folder, capsys):
     ("words", "message"),
     [
         (["search", "gone.gallery", "visitor.jpg"], "there is no gallery"),
+        (["search", "photos", "visitor.jpg"], "photos is a folder, and a gallery is one file"),
         (["search", "a.gallery"], "no images were given"),
         (["add", "a.gallery", "gone.jpg"], "gone.jpg"),
         (["remove", "a.gallery"], "no condition was given"),

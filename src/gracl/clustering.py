@@ -384,7 +384,7 @@ def _reachability_tree(distance: sparse.csr_array, min_samples: int, least: int)
     core = _core_distances(distance, min_samples)
     reach = np.maximum(np.maximum(core[rows], core[columns]), np.maximum(near, LEAST))
     below = reach < 1
-    places = rows[below].astype(np.int32), columns[below].astype(np.int32)  # as SciPy before 1.16 asks
+    places = rows[below].astype(np.int32), columns[below].astype(np.int32)  # as SciPy before 1.17 asks
     pairs = sparse.csr_array((reach[below], places), shape=(n, n))
     forest = minimum_spanning_tree(pairs).tocoo()
     _, part = connected_components(forest, directed=False)

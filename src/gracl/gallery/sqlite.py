@@ -281,6 +281,11 @@ def _connect(path: Path | None, *, is_new: bool) -> sqlite3.Connection:
     is_used = is_file(path) and not _is_blank(path)
     if is_new and (is_used or is_folder(path)):
         raise GalleryError(f"{path} is there already; add to it, or give another name")
+    if not is_new and is_folder(path):
+        raise NoGallery(
+            f"{path} is a folder, and a gallery is one file. Make one: gracl gallery build "
+            "NEW.gallery RUN IMAGES"
+        )
     if not is_new and not is_used:
         raise NoGallery(f"there is no gallery {path}. Make one: gracl gallery build {path} RUN IMAGES")
     with _told(path):
