@@ -15,7 +15,17 @@ ROOT = Path(gracl.__file__).parent
 
 LAYERS = [  # lowest first; a name with a dot at the end is all of a folder
     ("errors",),
-    ("disk", "forecast", "lock", "_threads", "distributed", "stopwatch", "precision", "paths", "told"),
+    (
+        "disk",
+        "forecast",
+        "lock",
+        "_threads",
+        "distributed",
+        "stopwatch",
+        "precision",
+        "paths",
+        "run_json",
+    ),
     (
         "neighbors",
         "_search_pruned",

@@ -18,7 +18,7 @@ import numpy as np
 
 from gracl.errors import ConfigError, RunError, did_you_mean
 from gracl.paths import is_file
-from gracl.told import read_told
+from gracl.run_json import read_object
 
 SHARES = ("mAP", "R1", "mINP", "ARI")
 """What is better when larger, in [0, 1]; ARI is of the clusters."""
@@ -200,7 +200,7 @@ def read_comparison(out: str | Path) -> Comparison:
     path = Path(out) / "comparison.json"
     if not is_file(path):
         raise RunError(f"there is no {path}. Make it with: gracl compare")
-    found = read_told(path, remedy="Make it with: gracl compare")
+    found = read_object(path, remedy="Make it with: gracl compare")
     if found.get("kind") != KIND:
         raise RunError(f"{path} is no comparison of gracl. Give the --out of: gracl compare")
     return Comparison(

@@ -23,7 +23,7 @@ from gracl.links import Links
 from gracl.lock import LOCK
 from gracl.models.embedder import Embedder
 from gracl.paths import is_file, is_folder, is_there
-from gracl.told import read_told
+from gracl.run_json import read_object
 from gracl.training import Snapshot
 
 MAY_CHANGE = {
@@ -87,7 +87,7 @@ def begin_or_continue(
         write(folder / "data.json", json.dumps(about, indent=1).encode())
         return None
 
-    known = read_told(folder / "data.json")
+    known = read_object(folder / "data.json")
     if known["fingerprint"] != about["fingerprint"]:
         raise RunError(
             f"{folder} was begun with {known['images']} images of {known['root']}; now there are "

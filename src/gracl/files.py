@@ -42,7 +42,7 @@ from gracl.models.fingerprint import fingerprint
 from gracl.models.hub import HUB, fetch
 from gracl.models.weights import first_line
 from gracl.paths import is_file, is_folder, is_there
-from gracl.told import read_lines
+from gracl.run_json import read_lines
 from gracl.training import Snapshot
 
 WEIGHTS = "model.safetensors"

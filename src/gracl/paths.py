@@ -7,6 +7,7 @@ and in a folder that may not be entered.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -16,10 +17,7 @@ def is_there(path: Path) -> bool:
     >>> is_there(Path()), is_there(Path("x" * 5000)), is_there(Path("a\\0b"))
     (True, False, False)
     """
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return _answer(path.exists)
 
 
 def is_file(path: Path) -> bool:
@@ -28,10 +26,7 @@ def is_file(path: Path) -> bool:
     >>> is_file(Path()), is_file(Path("x" * 5000))
     (False, False)
     """
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return _answer(path.is_file)
 
 
 def is_folder(path: Path) -> bool:
@@ -40,10 +35,7 @@ def is_folder(path: Path) -> bool:
     >>> is_folder(Path()), is_folder(Path("x" * 5000))
     (True, False)
     """
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return _answer(path.is_dir)
 
 
 def named(folder: Path, name: str) -> Path:
@@ -67,3 +59,10 @@ def leads_out(folder: Path, path: Path) -> bool:
     """
     inside, found = (os.path.normpath(p.absolute()) for p in (folder, path))
     return not Path(found).is_relative_to(inside)
+
+
+def _answer(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except (OSError, ValueError):
+        return False

@@ -52,8 +52,8 @@ from gracl.logbook import about_machine, epoch_line, epoch_truth, scores_of
 from gracl.methods import METHODS
 from gracl.models.embedder import Embedder
 from gracl.paths import is_file
+from gracl.run_json import read_object
 from gracl.stopwatch import Stopwatch
-from gracl.told import read_told
 from gracl.training import Epoch, Progress
 
 
@@ -101,7 +101,7 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What it was trained on: name, root, layout and number of images, and what was left out."""
-        return read_told(self._existing("data.json"))
+        return read_object(self._existing("data.json"))
 
     @property
     def left_out(self) -> list[dict[str, str]]:

@@ -11,8 +11,8 @@ from gracl.card import training_of
 from gracl.comparison import Comparison, Outcome, read_comparison, to_json
 from gracl.errors import RunError
 from gracl.profiling import profile_run
+from gracl.run_json import KINDS, checked, read_lines, read_object
 from gracl.runs import Run
-from gracl.told import KINDS, read_lines, read_told, told
 
 CLUSTERS = {"n_images": 4, "n_clusters": 2, "outlier_share": 0.0, "largest_share": 0.5}
 LOG = [
@@ -107,7 +107,7 @@ def test_a_last_line_that_was_not_finished_is_passed_over(tmp_path):
 
 def test_what_older_runs_did_not_tell_is_asked_for_by_get(tmp_path):
     (tmp_path / "x.json").write_text('{"peak_memory": {}, "more": {"seed": "x"}}')
-    found = read_told(tmp_path / "x.json")
+    found = read_object(tmp_path / "x.json")
     assert found.get("given", "none") == "none"
     with pytest.raises(RunError, match="no 'host'"):
         found["peak_memory"]["host"]
@@ -117,7 +117,7 @@ def test_what_older_runs_did_not_tell_is_asked_for_by_get(tmp_path):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_refuses_what_is_of_none(name):
     with pytest.raises(RunError, match=rf"x: {name} is \[null\]; expected "):
-        told({name: [None]}, "x")
+        checked({name: [None]}, "x")
 
 
 # -- comparisons ----------------------------------------------------------------------------------

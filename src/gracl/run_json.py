@@ -1,4 +1,4 @@
-"""What a run's JSON files tell, checked: each name by its kind, and one that is missing is an error.
+"""A run's JSON files, checked: each name by its kind, and one that is missing is an error.
 
 A file that was changed by hand, or cut by a full disk, is refused where it is read, with its place.
 What older runs did not tell yet is asked for by `get`, as of any dict.
@@ -101,10 +101,10 @@ KINDS: Mapping[str, tuple[str, Is]] = {
 _INNER = {name for _, _, names in _LOOKED_INTO for name in names.split()}
 
 
-class Told(dict[str, Any]):
+class Checked(dict[str, Any]):
     """An object of a file; to ask it for a name that it lacks is a `RunError`.
 
-    >>> told({"epoch": 3}, "log.jsonl, line 4")["losses"]
+    >>> checked({"epoch": 3}, "log.jsonl, line 4")["losses"]
     Traceback (most recent call last):
     gracl.errors.RunError: log.jsonl, line 4 has no 'losses'. It was changed since gracl wrote it, ...
     """
@@ -115,7 +115,7 @@ class Told(dict[str, Any]):
         raise RunError(f"{self.place} has no '{name}'. {self.remedy}")
 
 
-def told(value: Any, place: str, *, remedy: str = REMEDY) -> Told:
+def checked(value: Any, place: str, *, remedy: str = REMEDY) -> Checked:
     """An object as it was read, with the objects in it, once each value is of the kind of its name.
 
     Args:
@@ -134,22 +134,22 @@ def told(value: Any, place: str, *, remedy: str = REMEDY) -> Told:
         if kind is not None and not kind(inner):
             raise RunError(f"{place}: {name} is {_shown(inner)}; expected {words}. {remedy}")
         if name in _INNER and isinstance(inner, list):
-            found[name] = [told(one, place, remedy=remedy) for one in inner]
+            found[name] = [checked(one, place, remedy=remedy) for one in inner]
         elif name in _INNER:
-            found[name] = told(inner, place, remedy=remedy)
+            found[name] = checked(inner, place, remedy=remedy)
         elif isinstance(inner, dict):
             found[name] = _object(inner, place, remedy)
     return found
 
 
-def _object(values: dict[str, Any], place: str, remedy: str) -> Told:
-    found = Told(values)
+def _object(values: dict[str, Any], place: str, remedy: str) -> Checked:
+    found = Checked(values)
     found.place, found.remedy = place, remedy
     return found
 
 
-def read_told(path: Path, *, remedy: str = REMEDY) -> Told:
-    """The object in a file; see `told`.
+def read_object(path: Path, *, remedy: str = REMEDY) -> Checked:
+    """The object in a file; see `checked`.
 
     Raises:
         RunError: the file is damaged.
@@ -157,7 +157,7 @@ def read_told(path: Path, *, remedy: str = REMEDY) -> Told:
     return _parsed(_text_of(path), str(path), remedy)
 
 
-def read_lines(path: Path) -> list[Told]:
+def read_lines(path: Path) -> list[Checked]:
     """The objects in the whole lines of a file; a last one that a killed process left is passed over.
 
     Raises:
@@ -167,9 +167,9 @@ def read_lines(path: Path) -> list[Told]:
     return [_parsed(line, f"{path}, line {number}", REMEDY) for number, line in enumerate(lines, 1)]
 
 
-def _parsed(text: str, place: str, remedy: str) -> Told:
+def _parsed(text: str, place: str, remedy: str) -> Checked:
     try:
-        return told(json.loads(text), place, remedy=remedy)
+        return checked(json.loads(text), place, remedy=remedy)
     except (ValueError, RecursionError) as error:  # of a file with lists in lists in lists, the latter
         raise RunError(f"{place} cannot be read as JSON: {error}. {remedy}") from error
 
