@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
-from contextlib import contextmanager
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 
 from gracl.cli import main
 
-NOBODY = 65534
+CAPABILITY_VERSION_3 = 0x20080522
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1 << 1, 1 << 2
 SIZE = 24 * 2**20
 
 
@@ -63,28 +66,40 @@ def disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@contextmanager
-def no_permission(folder):
-    """A folder of somebody else's, which may be read; root is nobody meanwhile."""
+def without_permission(folder, do):
+    """What a function gives while a folder may be read and not written to, for root also."""
     if os.name == "nt":
         pytest.skip("permissions of Windows are others")
-    was_root = os.geteuid() == 0
     before = folder.stat().st_mode
     folder.chmod(0o555)
-    above = [p for p in folder.parents if not p.stat().st_mode & 0o001]
-    modes = [(p, p.stat().st_mode) for p in above]
-    for p, mode in modes:  # pytest's own folders are for their user alone
-        p.chmod(mode | 0o011)
-    if was_root:
-        os.setresuid(NOBODY, NOBODY, 0)
     try:
-        yield
+        return _held_to_permissions(do) if os.geteuid() == 0 else do()
     finally:
-        if was_root:
-            os.setresuid(0, 0, 0)
-        for p, mode in modes:
-            p.chmod(mode)
         folder.chmod(before)
+
+
+def _held_to_permissions(do):
+    """Runs it in a thread that has given up root's right to pass over permissions: capabilities(7).
+
+    Another user would not do: Python's own files may lie where their owner alone can read them, and
+    whatever is imported late would not be found.
+    """
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux can take this right from root")
+    with ThreadPoolExecutor(1, initializer=_give_up_passing_over_permissions) as thread:
+        return thread.submit(do).result()
+
+
+def _give_up_passing_over_permissions():
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their higher bits
+    if libc.capget(header, rights):
+        raise OSError(ctypes.get_errno(), "capget")
+    for kind in range(3):
+        rights[kind] &= ~(CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH)
+    if libc.capset(header, rights):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 @dataclass(frozen=True)
