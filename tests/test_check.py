@@ -116,6 +116,7 @@ def test_unlabelled_images_are_usable_and_cannot_be_scored(tmp_path: Path) -> No
     save_image(tmp_path / "a.png")
     report = check_dataset(load_dataset(tmp_path))
     assert report.usable
+    assert report.doubts == ("one image alone has nothing to be told apart from",)
     assert set(report.queries_by_protocol.values()) == {0}
     assert report.splits["train"].images_per_identity == (0, 0.0, 0)
 
@@ -178,6 +179,7 @@ def test_training_picture_in_the_test_is_a_leak(tmp_path: Path, split: str) -> N
     assert same.leaks
     assert same.splits == ("train", split)
     assert report.doubts[0].startswith("1 picture is in training and in the test: ")
+    assert f"the same picture: {tmp_path / 'a.png'} = {tmp_path / 'b.png'}" in str(report)
     assert report.doubts[1].startswith("1 picture is under several identities: ")
     assert report.usable
 
@@ -255,8 +257,8 @@ def test_text_says_all_of_it(tmp_path: Path) -> None:
         "images per camera in train, fewest first: c1: 2, c2: 2",
         "images per camera in query, fewest first: c1: 2",
         "images per camera in gallery, fewest first: c1: 1, c2: 1",
-        f"smallest image: 12 x 8 pixels, {tmp_path / 't0.png'}",
-        f"largest image: 12 x 8 pixels, {tmp_path / 'g1.png'}",
+        f"smallest image: 8 wide, 12 high, {tmp_path / 't0.png'}",
+        f"largest image: 8 wide, 12 high, {tmp_path / 'g1.png'}",
         "can be scored under: cross-camera (1 queries), any (2 queries)",
         f"problem: {tmp_path / 't4.png'}: UnidentifiedImageError: cannot identify image file "
         f"{str(tmp_path / 't4.png')!r}",

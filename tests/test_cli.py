@@ -80,6 +80,7 @@ def test_incomplete_command_exits_with_2(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("trian", "x"), "no command 'trian'; did you mean 'train'? Known: ablate, associate"),
         (("data", "check", "gone"), "gone does not exist."),
         (("train", "gone"), "gone does not exist."),
         (("train", "x", "--recipe", "markt1501"), "no recipe 'markt1501'; did you mean 'market1501'?"),

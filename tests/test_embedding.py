@@ -522,6 +522,11 @@ def test_load_model_takes_a_run_or_its_file_and_says_what_else_it_was_given(tmp_
     (tmp_path / "begun").mkdir()
     with pytest.raises(WeightsError, match=r"begun is no model: it has no model\.safetensors"):
         load_model(tmp_path / "begun")
+    (tmp_path / "begun" / "config.yaml").touch()
+    with pytest.raises(
+        WeightsError, match=r"begun has no model\.safetensors yet: the run is not finish"
+    ):
+        load_model(tmp_path / "begun")
 
 
 def test_features_of_different_models_are_kept_apart(model: Embedder, files: list[Path]) -> None:

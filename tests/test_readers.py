@@ -269,7 +269,18 @@ def test_flat_folder_is_unlabelled(tmp_path: Path) -> None:
     assert (dataset.layout, dataset.name) == ("folder", tmp_path.name)
     assert names(dataset.train) == ["a.png", "b.jpg"]
     assert not dataset.train.has("identity")
-    assert dataset.notes == ()
+    assert dataset.notes == ("passed over, not images: 1 .txt",)
+
+
+def test_pictures_in_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "in/1.HEIC", "in/2.heic", "in/b.mp4", *(f"x.e{n}" for n in range(7)))
+    assert load_dataset(tmp_path).notes == (
+        "not read; save them, or frames of films, as .jpg or .png: 2 .heic, 1 .mp4",
+        "passed over, not images: 1 .e0, 1 .e1, 1 .e2, 1 .e3, 1 .e4 and files of 2 more endings",
+    )
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"holds no image.*as \.jpg or \.png: 2 \.heic"):
+        load_dataset(tmp_path)
 
 
 def test_folder_names_are_identities_and_a_note_says_so(tmp_path: Path) -> None:

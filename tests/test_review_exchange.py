@@ -39,6 +39,12 @@ def rows_of(path):
         return list(csv.DictReader(lines))
 
 
+def showing(study, records):
+    """The same clusters, of other images."""
+    dataset = replace(study.dataset, train=records)
+    return Study(study.run, dataset, type(study.images)(records), study.labels, study.found)
+
+
 def fresh(study, tmp_path):
     """The same run, not yet reviewed."""
     return Review.open(study, by="Bea", at=tmp_path / "other.sqlite")
@@ -56,6 +62,34 @@ def test_gracl_reads_the_table_as_data_of_known_identities(review, tmp_path):
     dataset = gracl.load_dataset(review.export(tmp_path / "who.csv"))
     assert [record.identity for record in dataset.train][:6] == ["Ada"] * 5 + [None]
     assert dataset.train[0].path == review.study.records[0].path
+    told = "an identity with nothing in 'confirmed_by' counts as one all the same: 24 times, first "
+    assert f"{told}'cluster-1'" in dataset.notes
+
+
+def test_only_what_was_confirmed_is_written_where_that_is_asked_for(study, review, tmp_path):
+    rows = rows_of(review.export(tmp_path / "who.csv", only_confirmed=True))
+    assert [(row["identity"], row["confirmed_by"]) for row in rows] == [("Ada", "Ann")] * 5
+    boxes = json.loads(review.export(tmp_path / "who.json", only_confirmed=True).read_text())
+    assert len(boxes["images"]) == len(boxes["annotations"]) == len(rows)
+    with pytest.raises(ReviewError, match="AnimalCLEF takes all images"):
+        review.export(tmp_path / "ids.csv", form="animalclef", only_confirmed=True)
+    with fresh(study, tmp_path) as other, pytest.raises(ReviewError, match="nobody has confirmed"):
+        other.export(tmp_path / "none.csv", only_confirmed=True)
+
+
+@pytest.mark.parametrize("name", ["who.csv", "who.json"])
+def test_what_was_known_of_the_images_is_written_too(study, tmp_path, name):
+    known = [
+        replace(record, camera=f"c{row % 2}", date="2024-05-01" if row else None, sequence=f"s{row}")
+        for row, record in enumerate(study.records)
+    ]
+    study = showing(study, Records(tuple(known)))
+    with Review.open(study, by="Ann") as opened:
+        opened.name(0, "Ada")
+        path = opened.export(study.dataset.root / name)
+    found = gracl.load_dataset(path).train
+    for fact in ("camera", "date", "sequence"):
+        assert found.values(fact) == study.records.values(fact)
 
 
 @pytest.mark.parametrize("form", ["table", "animalclef", "coco"])
@@ -88,13 +122,7 @@ def test_coco_has_boxes_sizes_and_identities_that_gracl_reads(review, study, tmp
 def test_crops_of_one_picture_are_told_apart_by_their_boxes(study, tmp_path):
     picture = save_image(tmp_path / "photos" / "herd.png", size=(20, 200))
     crops = Records(tuple(Record(picture, box=Box(6 * n, 0, 6, 20)) for n in range(len(study.records))))
-    herd = Study(
-        study.run,
-        replace(study.dataset, train=crops),
-        type(study.images)(crops),
-        study.labels,
-        study.found,
-    )
+    herd = showing(study, crops)
     with Review.open(herd, by="Ann") as review:
         review.name(2, "Bob")
         table = review.export(tmp_path / "who.csv")

@@ -149,7 +149,7 @@ def test_wildlife(capsys):
 
     printed, names = follow("wildlife.md", capsys, before=say_who_is_who)
     done = [verb for verb, _ in printed]
-    assert done == ["data", "data", "train", "cluster", "gallery", "calibrate", "gallery"]
+    assert done == ["data", "data", "train", "cluster", "review", "gallery", "calibrate", "gallery"]
     assert len(names["crops"]) == 176  # nobody of category 2
     assert {record.camera for record in names["crops"]} == {"ridge", "valley"}
     assert "160 train" in printed[1][1]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import sources
 
+SUBCOMMAND = re.compile(r"Annotated\[([\w.]+), tyro\.conf\.subcommand\('([\w-]+)'.*\)\]")
 SECTIONS = {
     "DataConfig": "data",
     "ModelConfig": "model",
@@ -48,23 +49,27 @@ def commands() -> str:
 
 def _leaves(module: str, tree: ast.AST) -> Iterator[tuple[list[str], ast.ClassDef]]:
     """Each command's words and class; groups such as `gracl data` are gone through."""
-    for node in ast.walk(tree):
-        found = (
-            re.fullmatch(
-                r"Annotated\[([\w.]+), tyro\.conf\.subcommand\('([\w-]+)'.*\)\]", ast.unparse(node)
-            )
-            if isinstance(node, ast.Subscript)
-            else None
-        )
-        if found is None:
-            continue
-        kind = _class(found[1].split(".")[-1], _module_of(found[1], module))
+    for word, name in _subcommands(tree):
+        kind = _class(name.split(".")[-1], _module_of(name, module))
         inner = [item for item in _all_fields(kind) if "subcommand(" in item[1]]
         if inner:
-            below = _leaves(f"gracl.commands.{found[2]}", ast.parse(inner[0][1]))
-            yield from (([found[2], *words], leaf) for words, leaf in below)
+            below = _leaves(f"gracl.commands.{word}", ast.parse(inner[0][1]))
+            yield from (([word, *words], leaf) for words, leaf in below)
         else:
-            yield [found[2]], kind
+            yield [word], kind
+
+
+def _subcommands(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Word and class of each, from the table of all commands or from the type of a group."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "COMMANDS":
+            table = node.value
+            assert isinstance(table, ast.Dict)
+            for key, value in zip(table.keys, table.values, strict=True):
+                assert isinstance(key, ast.Constant)
+                yield str(key.value), ast.unparse(value)
+        elif isinstance(node, ast.Subscript) and (found := SUBCOMMAND.fullmatch(ast.unparse(node))):
+            yield found[2], found[1]
 
 
 def _module_of(name: str, module: str) -> str:

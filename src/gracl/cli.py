@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -36,6 +36,26 @@ from gracl.errors import ConfigError, GraclError, did_you_mean
 from gracl.paths import is_file
 from gracl.terminal import PROCESS, errors, print_log
 
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "compare": Compare,
+    "ablate": Ablate,
+    "cluster": Cluster,
+    "associate": Associate,
+    "evaluate": Evaluate,
+    "calibrate": Calibrate,
+    "embed": Embed,
+    "export": Export,
+    "gallery": gallery.Gallery,
+    "serve": Serve,
+    "profile": Profile,
+    "report": Report,
+    "review": Review,
+    "data": data.Data,
+    "hub": hub.Hub,
+}
+"""By the first word that is typed, in the order in which help lists them."""
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Demo: demo,
     Train: train,
@@ -108,6 +128,8 @@ def _in_words(error: OSError) -> str | None:
 
 def _parse(words: list[str]) -> Any:
     """The command, with the defaults of the recipe and the file that it names."""
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise ConfigError(f"there is no command '{words[0]}'; {did_you_mean(words[0], COMMANDS)}")
     recipe = _value_of(words, "--recipe") or "own-data"
     if recipe not in recipes():
         raise ConfigError(f"no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
@@ -122,34 +144,27 @@ def _parse(words: list[str]) -> Any:
     method = _value_of(words, "--method.name")
     chosen = {} if method is None else {"method": {"name": method}}
     config = config.replace(chosen)
-    demo_default = Demo(config=Config.load("demo").replace(chosen))
-    train_default = Train(recipe=recipe, config=config)
     compared: dict[str, Any] = {"data": tyro.MISSING, "recipe": recipe, "config": config}
-    commands = Union[  # noqa: UP007 - its members are made at run time
-        Annotated[Demo, tyro.conf.subcommand("demo", default=demo_default)],
-        Annotated[Train, tyro.conf.subcommand("train", default=train_default)],
-        Annotated[Compare, tyro.conf.subcommand("compare", default=Compare(**compared))],
-        Annotated[Ablate, tyro.conf.subcommand("ablate", default=Ablate(**compared))],
-        Annotated[Cluster, tyro.conf.subcommand("cluster")],
-        Annotated[Associate, tyro.conf.subcommand("associate")],
-        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
-        Annotated[Calibrate, tyro.conf.subcommand("calibrate")],
-        Annotated[Embed, tyro.conf.subcommand("embed")],
-        Annotated[Export, tyro.conf.subcommand("export")],
-        Annotated[gallery.Gallery, tyro.conf.subcommand("gallery")],
-        Annotated[Serve, tyro.conf.subcommand("serve")],
-        Annotated[Profile, tyro.conf.subcommand("profile")],
-        Annotated[Report, tyro.conf.subcommand("report")],
-        Annotated[Review, tyro.conf.subcommand("review")],
-        Annotated[data.Data, tyro.conf.subcommand("data")],
-        Annotated[hub.Hub, tyro.conf.subcommand("hub")],
-    ]
+    defaults: dict[str, Any] = {
+        "demo": Demo(config=Config.load("demo").replace(chosen)),
+        "train": Train(recipe=recipe, config=config),
+        "compare": Compare(**compared),
+        "ablate": Ablate(**compared),
+    }
+    members = tuple(_subcommand(name, kind, defaults) for name, kind in COMMANDS.items())
+    commands: Any = Union[members]  # noqa: UP007 - they are known at run time alone
     return tyro.cli(
         commands,
         prog="gracl",
-        description="Learn to re-identify people, vehicles, animals or objects without labels.",
+        description="Learn to re-identify people, vehicles, animals or objects without labels. "
+        "What a command takes: gracl COMMAND --help. Which version this is: gracl --version",
         args=words,
     )
+
+
+def _subcommand(name: str, kind: type, defaults: Mapping[str, Any]) -> Any:
+    default = {"default": defaults[name]} if name in defaults else {}
+    return Annotated[kind, tyro.conf.subcommand(name, **default)]
 
 
 def _settings_after(earlier: str, words: Sequence[str]) -> Config:

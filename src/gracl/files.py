@@ -47,6 +47,7 @@ from gracl.training import Snapshot
 
 WEIGHTS = "model.safetensors"
 """What a model's file is called in a folder."""
+NOT_FINISHED = "the run is not finished. Continue it with the command that began it"
 DESCRIPTION = "config.json"
 """What stands beside it where `gracl.save_pretrained` wrote it."""
 CALIBRATION = "gracl_calibration"
@@ -112,7 +113,9 @@ def locate_model(path: str | Path) -> Path:
     if not is_file(file):
         why = "there is no such file or folder"
         if is_folder(given):
-            why = "it has no model.safetensors, which a run writes when it is finished"
+            if is_file(given / "config.yaml"):
+                raise WeightsError(f"{given} has no {WEIGHTS} yet: {NOT_FINISHED}")
+            why = f"it has no {WEIGHTS}, which a run writes when it is finished"
         raise WeightsError(
             f"{given} is no model: {why}. Give the folder of a finished run, or a model.safetensors"
         )

@@ -37,6 +37,7 @@ from gracl.data.store import ImageStore, open_store
 from gracl.errors import RunError
 from gracl.evaluation import identities_of
 from gracl.files import (
+    NOT_FINISHED,
     append,
     load_model,
     read_labels,
@@ -123,17 +124,17 @@ class Run:
         for line in self.log:
             if line["event"] == event:
                 return line
-        raise RunError(f"the log of {self.folder} has no '{event}' yet: the run is not finished")
+        raise RunError(f"the log of {self.folder} has no '{event}' yet: {NOT_FINISHED}")
 
     def _existing(self, name: str) -> Path:
         path = self.folder / name
         if not is_file(path):
             if not is_file(self.folder / "config.yaml"):
-                raise RunError(f"{self.folder} is not a run: it has no config.yaml")
-            raise RunError(
-                f"{self.folder} has no {name} yet: the run is not finished. Continue it with the "
-                "command that began it"
-            )
+                raise RunError(
+                    f"{self.folder} is not a run: it has no config.yaml. Give the folder that "
+                    "'gracl train' named when it ended, such as runs/photos"
+                )
+            raise RunError(f"{self.folder} has no {name} yet: {NOT_FINISHED}")
         return path
 
 

@@ -174,7 +174,7 @@ def enrol(command: Enrol) -> None:
 def list_entries(command: List) -> None:
     """Print individuals, or images."""
     with open_for(command.gallery) as opened:
-        entries = opened.entries(where_of(command.filters))
+        entries = opened.entries(where_of(command.filters, opened))
         if command.save_thumbnails is not None:
             _save_thumbnails(opened, [entry.id for entry in entries], command.save_thumbnails)
         if command.json:
@@ -206,7 +206,7 @@ def name(command: Name) -> None:
 def remove(command: Remove) -> None:
     """Take images out."""
     with open_for(command.gallery) as opened:
-        gone = opened.remove(where_of(command.filters, ids=command.ids))
+        gone = opened.remove(where_of(command.filters, opened, ids=command.ids))
     console.print(f"{len(gone)} images removed from {command.gallery}; their files are untouched")
 
 

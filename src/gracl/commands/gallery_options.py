@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import tyro
 
-from gracl.errors import ConfigError
+from gracl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from gracl.gallery.entries import Where
@@ -26,6 +26,8 @@ Place = Annotated[
 ]
 
 
+FILTERED: Final = ("identity", "camera", "site")
+"""Facts that a filter gives by name, as one of those that are there."""
 Pictures = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
     tyro.conf.arg(metavar="IMAGES...", help="Files of images, folders, tables, boxes as JSON."),
@@ -96,10 +98,21 @@ def require_images(images: Sequence[Path]) -> None:
         existing(path.expanduser())
 
 
-def where_of(filters: Filters, *, ids: Sequence[int] = ()) -> Where:
-    """The entries that filters mean."""
+def where_of(filters: Filters, gallery: OpenGallery, *, ids: Sequence[int] = ()) -> Where:
+    """The entries of a gallery that filters mean.
+
+    Raises:
+        ConfigError: one names an individual, camera or site that no image of the gallery has.
+    """
     from gracl.gallery.entries import Where
 
+    for fact in FILTERED:
+        given = getattr(filters, fact)
+        known = gallery.counts(fact) if given else {}
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known) if known else f"no image has a known {fact}"
+                raise ConfigError(f"--{fact} {name}: no image of this gallery has it; {hint}")
     return Where(
         ids=ids or None,
         identities=filters.identity or None,

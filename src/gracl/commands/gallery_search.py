@@ -71,9 +71,9 @@ def search(command: Search) -> None:
         raise ConfigError("--threshold and --calibration both say what is unknown; give one of them")
     require_images(command.images)
     images = _boxed(command.images, command.box)
-    where = where_of(command.filters)
     with ExitStack() as stack:
         opened = stack.enter_context(open_for(command.gallery, command.how))
+        where = where_of(command.filters, opened)
         calibrated, size = _threshold(command), len(opened)
         if not opened.entries(where):
             raise GalleryError(f"{command.gallery} is empty, or no image of it meets these filters")

@@ -40,6 +40,8 @@ class Review:
     """Write who is who to this file, and end: .csv, or .json as COCO."""
     form: Literal["auto", "table", "animalclef", "coco"] = "auto"
     """Of the file of --export; auto is by its ending."""
+    confirmed: bool = False
+    """With --export: only images that a person spoke of."""
     import_: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Take over who is who from such a file, and end."""
     overrule: bool = False
@@ -58,6 +60,8 @@ def review(command: Review) -> None:
 
     if command.export is not None and command.import_ is not None:
         raise ConfigError("--export and --import were both given; give one, then the other")
+    if command.confirmed and command.export is None:
+        raise ConfigError("--confirmed is of a table; give --export FILE with it")
     if command.export is None and command.import_ is None:
         _require_served()
     use_threads(command.threads)
@@ -65,8 +69,8 @@ def review(command: Review) -> None:
         study = open_study(command.run, data=command.data, device=command.device, progress=bars)
     with Reviewed.open(study, by=_user() if command.by is None else command.by) as reviewed:
         if command.export is not None:
-            reviewed.export(command.export, form=command.form)
-            _tell_exported(reviewed, command.export)
+            reviewed.export(command.export, form=command.form, only_confirmed=command.confirmed)
+            _tell_exported(reviewed, command.export, only_confirmed=command.confirmed)
         elif command.import_ is not None:
             decision = reviewed.read(command.import_, overrule=command.overrule)
             console.print(f"{decision.text}; 'gracl review {command.run}' can undo it", soft_wrap=True)
@@ -74,8 +78,12 @@ def review(command: Review) -> None:
             _serve(reviewed, study, command)
 
 
-def _tell_exported(reviewed: Reviewed, path: Path) -> None:
+def _tell_exported(reviewed: Reviewed, path: Path, *, only_confirmed: bool) -> None:
     how = reviewed.progress()
+    if only_confirmed:
+        told = f"{how.n_confirmed_images} of {how.n_images} images, those that were confirmed: {path}"
+        console.print(told, soft_wrap=True)
+        return
     console.print(
         f"{how.n_images} images in {how.n_clusters} clusters, {how.n_confirmed_images} confirmed, "
         f"{how.n_outliers} in none: {path}",

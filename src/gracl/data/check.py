@@ -225,18 +225,15 @@ def _doubts(
     shared: Sequence[str],
     prints: Mapping[Crop, Fingerprint],
 ) -> Iterable[str]:
-    def named(pictures: Sequence[SamePicture]) -> str:
-        return _some([" = ".join(map(str, picture.paths[:2])) for picture in pictures], "; ")
-
     leaks = [picture for picture in same if picture.leaks]
     if leaks:
-        yield f"{_count(len(leaks), 'picture')} in training and in the test: {named(leaks)}"
+        yield f"{_count(len(leaks), 'picture')} in training and in the test: {_named(leaks)}"
     conflicts = [picture for picture in same if len(picture.identities) > 1]
     if conflicts:
-        yield f"{_count(len(conflicts), 'picture')} under several identities: {named(conflicts)}"
+        yield f"{_count(len(conflicts), 'picture')} under several identities: {_named(conflicts)}"
     twins = [picture for picture in same if picture.finds_itself]
     if twins:
-        yield f"{_count(len(twins), 'picture')} a query and, copied, its match: {named(twins)}"
+        yield f"{_count(len(twins), 'picture')} a query and, copied, its match: {_named(twins)}"
     if shared and IDENTITIES_SHARED not in dataset.notes:
         yield (
             f"{len(shared)} identities are in training and in the test, which suits a split by date or "
@@ -244,6 +241,12 @@ def _doubts(
         )
     if len(train) > 1 and len({prints[r.path, r.box].digest for r in train}) == 1:
         yield f"all {len(train)} training images are the same picture: there is nothing to tell apart"
+    if len(train) == 1:
+        yield "one image alone has nothing to be told apart from"
+
+
+def _named(pictures: Sequence[SamePicture]) -> str:
+    return _some([" = ".join(map(str, picture.paths[:2])) for picture in pictures], "; ")
 
 
 def _count(n: int, noun: str) -> str:
@@ -268,8 +271,8 @@ def _lines(report: Report) -> Iterable[str]:
             yield f"images per camera in {name}, fewest first: {listed}"
     if report.smallest is not None and report.largest is not None:
         small, large = report.smallest, report.largest
-        yield f"smallest image: {small.height} x {small.width} pixels, {small.path}"
-        yield f"largest image: {large.height} x {large.width} pixels, {large.path}"
+        yield f"smallest image: {small.width} wide, {small.height} high, {small.path}"
+        yield f"largest image: {large.width} wide, {large.height} high, {large.path}"
     if report.same_pictures:
         places = Counter(
             " and ".join(dict.fromkeys(picture.splits)) for picture in report.same_pictures
@@ -277,6 +280,7 @@ def _lines(report: Report) -> Iterable[str]:
         listed = ", ".join(f"{n} in {where}" for where, n in places.items())
         copies = sum(len(picture.paths) - 1 for picture in report.same_pictures)
         yield f"pictures that are there more than once: {listed}; {copies} images too many"
+        yield f"the same picture: {_named(report.same_pictures)}"
     for note in report.notes:
         yield f"note: {note}"
     for doubt in report.doubts:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,14 @@ from gracl.errors import DataError, did_you_mean
 from gracl.paths import is_folder, is_there
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
+UNREAD_SUFFIXES = {
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2"),  # what phones and archives write
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),  # raw
+    *(".mp4", ".mov", ".avi", ".mkv"),
+}
+"""Of pictures and films that somebody may well have meant, and that are not read."""
+ENDINGS = 5
+"""Of other files, that a note names at most."""
 SPLITS = ("train", "query", "gallery", "test")
 DEBRIS = {"__macosx", "@eadir", "$recycle.bin"}
 """Folders that systems leave among images; so are all names that begin with a dot."""
@@ -41,6 +50,7 @@ class Parts:
         """All that was found, or a `DataError` if that is nothing."""
         if not (self.train or self.query or self.gallery):
             first = f" First problem: {self.problems[0].reason}." if self.problems else ""
+            first += "".join(f" Note: {note}." for note in self.notes)
             raise DataError(
                 f"{root} (read as {layout}) holds no image; {len(self.problems)} "
                 f"files or rows could not be used.{first} Images end in "
@@ -89,6 +99,8 @@ class Images(NamedTuple):
     found: list[tuple[str, Path]]
     """Path below that folder, with "/" on every system, and the path itself."""
     problems: list[Problem]
+    others: Counter[str]
+    """How many files are no images by their names, by the ending of these."""
 
 
 class Tree:
@@ -141,6 +153,7 @@ class Tree:
     def _walk(self, top: Path) -> Images:
         found: list[tuple[str, Path]] = []
         problems = []
+        others: Counter[str] = Counter()
         seen = set()
         folders = [("", top, os.path.realpath(top))]
         links: list[tuple[str, Path, str]] = []
@@ -153,12 +166,16 @@ class Tree:
             if listing.error is not None:
                 problems.append(Problem(here, f"a folder that cannot be opened: {listing.error}"))
             problems += [Problem(here / name, "a link that leads nowhere") for name in listing.lost]
-            found += [(inner + name, here / name) for name in listing.files if is_image(name)]
+            for name in listing.files:
+                if is_image(name):
+                    found.append((inner + name, here / name))
+                else:
+                    others[Path(name).suffix.lower()] += 1
             folders += [(f"{inner}{n}/", here / n, real + os.sep + n) for n in listing.folders]
             links += [(f"{inner}{n}/", here / n, os.path.realpath(here / n)) for n in listing.links]
         # As paths are sorted: folder by folder, so that "a/1" goes before "a b/1"
         found.sort(key=lambda image: image[0].replace("/", "\0"))
-        return Images(found, sorted(problems, key=lambda problem: problem.path))
+        return Images(found, sorted(problems, key=lambda problem: problem.path), others)
 
 
 def images_below(folder: Path, problems: list[Problem], tree: Tree | None = None) -> list[Path]:
@@ -166,6 +183,29 @@ def images_below(folder: Path, problems: list[Problem], tree: Tree | None = None
     images = (tree or Tree()).images(folder)
     problems.extend(images.problems)
     return [path for _, path in images.found]
+
+
+def told_of(others: Counter[str]) -> list[str]:
+    """Notes on files below a folder that were passed over; pictures among them have one of their own.
+
+    >>> told_of(Counter({".heic": 12, ".txt": 1, "": 1}))  # doctest: +NORMALIZE_WHITESPACE
+    ['not read; save them, or frames of films, as .jpg or .png: 12 .heic',
+     'passed over, not images: 1 .txt, 1 without ending']
+    """
+
+    def listed(endings: Iterable[str]) -> str:
+        return ", ".join(f"{others[ending]} {ending or 'without ending'}" for ending in endings)
+
+    by_number = [ending for ending, _ in others.most_common()]
+    pictures = [ending for ending in by_number if ending in UNREAD_SUFFIXES]
+    rest = [ending for ending in by_number if ending not in UNREAD_SUFFIXES]
+    notes = []
+    if pictures:
+        notes.append(f"not read; save them, or frames of films, as .jpg or .png: {listed(pictures)}")
+    if rest:
+        more = f" and files of {len(rest) - ENDINGS} more endings" if len(rest) > ENDINGS else ""
+        notes.append(f"passed over, not images: {listed(rest[:ENDINGS])}{more}")
+    return notes
 
 
 def is_image(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gracl.data.boxes import read_boxes, read_coco, read_megadetector
 from gracl.data.huggingface import from_huggingface
 from gracl.data.layouts import LAYOUTS, Layout, Source, by_name
-from gracl.data.parts import SPLITS, Parts, Tree, existing, is_image
+from gracl.data.parts import SPLITS, Parts, Tree, existing, is_image, told_of
 from gracl.data.records import Dataset, Problem, Record
 from gracl.data.tables import TABLE, Tally, as_identity, read_csv
 from gracl.errors import DataError, did_you_mean
@@ -82,7 +82,7 @@ def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
     tree = tree or Tree()
     root = _unwrapped(root, tree)
     splits = _splits(root, tree)
-    parts, tally = Parts(), Tally()
+    parts, tally = Parts(notes=told_of(tree.images(root).others)), Tally()
     for split, top in splits or [("train", root)]:
         images = tree.images(top)
         parts.problems += images.problems

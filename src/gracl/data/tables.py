@@ -26,6 +26,8 @@ from gracl.paths import is_file, is_folder, leads_out, named
 
 TABLE = "metadata.csv"
 COLUMNS = ("path", "identity", "camera", "split", "date", "sequence", "x", "y", "w", "h", "bbox")
+CONFIRMED = "confirmed_by"
+"""The column of a review's table that is empty where nobody looked at what was grouped."""
 ALSO_CALLED = {
     "path": ("image_path", "file_name", "filename", "file"),
     "identity": ("individual_id", "label", "name"),
@@ -146,7 +148,9 @@ def records_of(
     Raises:
         DataError: no column of paths, a column twice, or a split that is unknown.
     """
-    column = _choose_columns(source, [str(name) for name in columns], parts)
+    names = [str(name) for name in columns]
+    column = _choose_columns(source, names, parts)
+    reviewed = CONFIRMED in names
     tally = Tally()
     for place, row in rows:
         value = {fact: row.get(name) for fact, name in column.items()}
@@ -173,11 +177,14 @@ def records_of(
         except (ValueError, TypeError, OverflowError) as error:
             parts.problems.append(Problem(path, f"{place}: {error}"))
             continue
+        identity = as_identity(value.get("identity"), tally)
+        if reviewed and identity is not None and as_text(row.get(CONFIRMED)) is None:
+            tally.add(f"an identity with nothing in '{CONFIRMED}' counts as one all the same", identity)
         yield (
             split,
             Record(
                 path,
-                identity=as_identity(value.get("identity"), tally),
+                identity=identity,
                 camera=as_text(value.get("camera")),
                 date=as_day(value.get("date"), tally),
                 sequence=as_text(value.get("sequence")),

@@ -1,9 +1,10 @@
 """Who is who, as tables: written for other programs, and read back from them.
 
-    .csv     path, identity, confirmed_by, confirmed_at, and x y w h where there are boxes; `gracl
-             train` and `gracl evaluate` read it as data of known identities
+    .csv     path, identity, confirmed_by, confirmed_at; camera, date, sequence and a box's x y w h
+             where any image has them; all of gracl reads it as data of known identities
     .csv     image_id, cluster, as AnimalCLEF takes it; the id is the file's name without its ending
-    .json    COCO: each image's box with `identity`, `confirmed_by` and `confirmed_at`
+    .json    COCO: each image's box with `identity`, `confirmed_by`, `confirmed_at` and `track_id`,
+             each image with `location` and `date_captured`, as COCO Camera Traps calls them
 
 A cluster without a name is called `cluster-12`. Images of no cluster have no identity.
 """
@@ -32,6 +33,7 @@ from gracl.study import Study
 
 Form = Literal["auto", "table", "animalclef", "coco"]
 HEAD = ("path", "identity", "confirmed_by", "confirmed_at")
+FACTS = ("camera", "date", "sequence")
 SIDES = ("x", "y", "w", "h")
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = {5, 6, 7, 8}
@@ -67,6 +69,7 @@ def write(
     names: Mapping[int, str],
     confirmed: Mapping[int, Confirmed],
     form: Form = "auto",
+    only_confirmed: bool = False,
 ) -> Path:
     """Writes who is who, in one step; gives the path.
 
@@ -77,14 +80,24 @@ def write(
         confirmed: by row, of images that a person spoke of.
         path: a file; one that gracl did not write so is not overwritten.
         form: "table", "animalclef" or "coco"; "auto" is COCO for .json and else the table.
+        only_confirmed: leave out images that nobody spoke of; AnimalCLEF takes them all.
 
     Raises:
-        ReviewError: the file is something else, or images share the name that AnimalCLEF knows them by.
+        ReviewError: the file is something else, images share the name that AnimalCLEF knows them by,
+            or no image is left.
     """
     path = Path(path).expanduser()
     if form == "auto":
         form = "coco" if path.suffix.lower() == ".json" else "table"
     rows = list(_rows(study, labels, names, confirmed))
+    if only_confirmed:
+        if form == "animalclef":
+            raise ReviewError("AnimalCLEF takes all images, confirmed or not; leave --confirmed out")
+        rows = [row for row in rows if row.by]
+        if not rows:
+            raise ReviewError(
+                "nobody has confirmed an image yet; review some, or leave --confirmed out"
+            )
     if form == "animalclef":
         content = _animalclef(rows, labels)
     else:
@@ -150,11 +163,13 @@ def _rows(
 
 
 def _table(rows: Sequence[_Row]) -> str:
+    facts = [fact for fact in FACTS if any(getattr(row.record, fact) is not None for row in rows)]
     boxes = any(row.record.box is not None for row in rows)
-    lines: list[Sequence[object]] = [[*HEAD, *(SIDES if boxes else ())]]
+    lines: list[Sequence[object]] = [[*HEAD, *facts, *(SIDES if boxes else ())]]
     for row in rows:
+        told = (getattr(row.record, fact) or "" for fact in facts)
         sides = (row.record.box or [""] * 4) if boxes else ()
-        lines.append([row.record.path.absolute(), row.identity, row.by, row.time, *sides])
+        lines.append([row.record.path.absolute(), row.identity, row.by, row.time, *told, *sides])
     return _as_csv(lines)
 
 
@@ -179,7 +194,10 @@ def _coco(rows: Sequence[_Row], study: Study) -> str:
         if name not in pictures:
             width, height = _size(row.record.path)
             number = len(pictures) + 1
-            pictures[name] = {"id": number, "file_name": name, "width": width, "height": height}
+            facts = {"location": row.record.camera, "date_captured": row.record.date}
+            known = {fact: told for fact, told in facts.items() if told is not None}
+            size = {"width": width, "height": height}
+            pictures[name] = {"id": number, "file_name": name, **size, **known}
         picture = pictures[name]
         annotations.append(
             {
@@ -191,6 +209,7 @@ def _coco(rows: Sequence[_Row], study: Study) -> str:
                 "identity": row.identity or None,
                 "confirmed_by": row.by or None,
                 "confirmed_at": row.time or None,
+                **({"track_id": row.record.sequence} if row.record.sequence is not None else {}),
             }
         )
     content = {

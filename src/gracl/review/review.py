@@ -360,7 +360,7 @@ class Review:
 
     # -- tables ------------------------------------------------------------------------------------
 
-    def export(self, path: str | Path, *, form: Form = "auto") -> Path:
+    def export(self, path: str | Path, *, form: Form = "auto", only_confirmed: bool = False) -> Path:
         """Writes who is who; see `gracl.review.exchange.write`."""
         return exchange.write(
             self.study,
@@ -369,6 +369,7 @@ class Review:
             names=self.names,
             confirmed=self.confirmed(),
             form=form,
+            only_confirmed=only_confirmed,
         )
 
     def read(self, path: str | Path, *, overrule: bool = False) -> Decision:
