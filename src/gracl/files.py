@@ -48,6 +48,7 @@ from gracl.training import Snapshot
 WEIGHTS = "model.safetensors"
 """What a model's file is called in a folder."""
 NOT_FINISHED = "the run is not finished. Continue it with the command that began it"
+"""Ends an error about a run that has not written everything yet."""
 DESCRIPTION = "config.json"
 """What stands beside it where `gracl.save_pretrained` wrote it."""
 CALIBRATION = "gracl_calibration"

@@ -6,6 +6,7 @@ Nothing is ever written into a user's folder, and identities are always text.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,14 +83,15 @@ def read_folder(root: Path, tree: Tree | None = None) -> Dataset:
     tree = tree or Tree()
     root = _unwrapped(root, tree)
     splits = _splits(root, tree)
-    parts, tally = Parts(notes=told_of(tree.images(root).others)), Tally()
+    parts, tally, others = Parts(), Tally(), Counter[str]()
     for split, top in splits or [("train", root)]:
         images = tree.images(top)
         parts.problems += images.problems
+        others += images.others
         for inner, path in images.found:
             identity = as_identity(path.parent.name, tally) if "/" in inner else None
             parts.add(split, Record(path, identity=identity))
-    parts.notes += tally.notes()
+    parts.notes += told_of(others) + tally.notes()
     if splits:
         parts.notes += _passed_over(root, [top for _, top in splits], tree)
     lists = [name for name in tree.listing(root).files if _LIST.fullmatch(name)]
