@@ -144,8 +144,9 @@ class Gallery:
 
         >>> from gracl.models.embedder import build_embedder
         >>> model = build_embedder("test_resnet", size=(64, 32))
-        >>> gallery = Gallery.build(model, [Image.new("RGB", (20, 40), c) for c in ("red", "blue")])
-        >>> gallery.search(Image.new("RGB", (20, 40), "blue"))[0].path
+        >>> images = [Image.new("RGB", (20, 40), color) for color in ("red", "blue")]
+        >>> with Gallery.build(model, images) as gallery:
+        ...     gallery.search(Image.new("RGB", (20, 40), "blue"))[0].path
         'image-1'
         """
         gallery = cls.create(at, model, thumbnails=thumbnails, device=device)

@@ -258,13 +258,14 @@ class SqliteStore(Store):
 
     def _is_held(self, piece: bytes) -> bool:
         """Whether an entry that was not deleted says the same: a copy of an image, a shared folder."""
-        asked = (
-            "EXISTS (SELECT 1 FROM vectors WHERE instr(vector, ?1))",
-            "EXISTS (SELECT 1 FROM thumbnails WHERE instr(jpeg, ?1))",
-            "EXISTS (SELECT 1 FROM entries WHERE instr(CAST(path AS BLOB), ?1)"
-            " OR instr(CAST(identity AS BLOB), ?1))",
+        held = (
+            "EXISTS (SELECT 1 FROM vectors WHERE instr(vector, piece))",
+            "EXISTS (SELECT 1 FROM thumbnails WHERE instr(jpeg, piece))",
+            "EXISTS (SELECT 1 FROM entries WHERE instr(CAST(path AS BLOB), piece)"
+            " OR instr(CAST(identity AS BLOB), piece))",
         )
-        return bool(self._run(f"SELECT {' OR '.join(asked)}", [piece])[0][0])
+        asked = f"WITH asked(piece) AS (VALUES (?)) SELECT {' OR '.join(held)} FROM asked"
+        return bool(self._run(asked, [piece])[0][0])
 
     def _files(self) -> list[Path]:
         if self.path is None:
