@@ -15,6 +15,8 @@ from PIL import Image
 from gracl.cli import main
 from gracl.config import Config
 from gracl.data.synthetic import draw_people, draw_person
+from gracl.review.review import Review
+from gracl.study import open_study
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 QUICK = "--model.backbone test_resnet --model.weights none --model.size 32 16 --train.epochs 1 " + (
@@ -63,6 +65,11 @@ def follow(page, capsys, *, without=(), before=bool):
     return printed, names
 
 
+def draw_one(path, person, shot):
+    """One person, as an image of its own."""
+    Image.fromarray(draw_person(person, camera=0, shot=shot, size=(32, 16))).save(path)
+
+
 def draw_frame(path, people, shot):
     """Two people side by side on grey; gives their boxes in pixels."""
     picture = np.full((40, 70, 3), 128, np.uint8)
@@ -87,6 +94,43 @@ def test_ten_minutes(capsys):
     assert Path("runs/photos/report.html").is_file()
     assert "mAP" in printed[4][1]
     assert names["found"].features.shape[0] == len(names["labels"]) == 48
+
+
+@pytest.mark.slow
+def test_from_no_names_to_names(capsys):
+    """Forty drawn people in one folder, somebody who knows them all, and two images that come later."""
+    images = [(person, shot) for person in range(40) for shot in range(4)]
+    Path("photos").mkdir()
+    for n, (person, shot) in enumerate(images):
+        draw_one(Path("photos") / f"{n:03}.png", person, shot)
+    Path("new").mkdir()
+    for n, person in enumerate((3, 70)):
+        draw_one(Path("new") / f"{n}.png", person, 5)
+
+    def name_everybody(block):
+        """On the page, before the table is written."""
+        if "who.csv --confirmed" in block:
+            with Review.open(open_study("runs/photos-2"), by="Ann") as review:
+                rows = (int(record.path.stem) for record in review.study.records)
+                review.assign({n: f"p{images[row][0]}" for n, row in enumerate(rows)}, text="by hand")
+        if "--out runs/all" in block:
+            (Path("new") / "1.png").rename("photos/new-1.png")
+
+    printed, _ = follow("names.md", capsys, before=name_everybody)
+    verbs = [verb for verb, _ in printed]
+    assert verbs == [
+        *("data", "train", "report", "train", "review", "gallery"),
+        *("calibrate", "gallery", "gallery", "train", "review"),
+    ]
+    with Path("who.csv").open(newline="") as file:
+        who = list(csv.DictReader(file))
+    assert len(who) == 160
+    assert {row["confirmed_by"] for row in who} == {"Ann"}
+    with Path("hits.csv").open(newline="") as file:
+        assert {row["query"] for row in csv.DictReader(file)} == {"new/0.png", "new/1.png"}
+    assert (
+        "read 160 images from who.csv" in printed[-1][1]
+    )  # and not the stranger, who lies among them now
 
 
 def test_behind_a_tracker(capsys):
