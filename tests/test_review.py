@@ -170,7 +170,7 @@ def test_a_name_confirms_and_holds_clusters_of_other_names_apart(review):
 def test_a_name_that_a_cluster_has_joins_the_two(review):
     review.name(0, "Ada")
     decision = review.name(3, "Ada")
-    assert "joined it with 0" in decision.text
+    assert "joined it with cluster 0" in decision.text
     assert together(review, 0, 15)
     assert review.names == {3: "Ada"}
     holds(review)

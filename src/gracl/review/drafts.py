@@ -80,7 +80,7 @@ class Drafts:
             raise ReviewError("these images are a whole cluster already; choose a part of it")
         said: Said = [("must", a, b) for a, b in pairwise(rows)]
         said += [("cannot", rows[0], other) for other in sorted(rest)]
-        text = f"split {_count(rows)} from {self._origin(rows)} into {number}"
+        text = f"split {_count(rows)} from {self._origin(rows)} into cluster {number}"
         return Draft("split", text, self.partition.moving(rows, number), said)
 
     def eject(self, rows: Sequence[int]) -> Draft:
@@ -117,21 +117,21 @@ class Drafts:
         before, name = self.partition.names.get(number), (name or "").strip() or None
         if name == before:
             raise ReviewError(
-                f"{number} has no name already"
+                f"cluster {number} has no name already"
                 if name is None
-                else f"{number} is called {name} already"
+                else f"cluster {number} is called {name} already"
             )
         if name is None:
             change = self.partition.moving([], number, {number: None})
-            return Draft("name", f"took the name {before} from {number}", change)
+            return Draft("name", f"took the name {before} from cluster {number}", change)
         said = self._all_one(number)
-        text, other = f"named {number} {name}", self.partition.named(name)
+        text, other = f"named cluster {number} {name}", self.partition.named(name)
         if other is None:
             return Draft("name", text, self.partition.moving([], number, {number: name}), said)
         said.append(("must", self.standing.medoid(number), self.standing.medoid(other)))
         rows = self.partition.rows(other)
         change = self.partition.moving(rows, number, {number: name, other: None})
-        return Draft("name", f"{text}, and so joined it with {other}", change, said)
+        return Draft("name", f"{text}, and so joined it with cluster {other}", change, said)
 
     def same(self, a: int, b: int, *, overrule: bool) -> Draft:
         """Two images are one individual; their clusters become one, the first image's."""
@@ -180,10 +180,7 @@ class Drafts:
         change = self.partition.moving(rows, number) if rows else Change()
         text = f"said that {self.path_of(a)} and {self.path_of(b)} are different"
         if rows:
-            left = len(self.partition.rows(label)) - len(rows)
-            text += (
-                f", and so split {self.title(label)} into {label} ({left}) and {number} ({len(rows)})"
-            )
+            text += f", and so split {_count(rows)} from {self.title(label)} into cluster {number}"
         return Draft("different", text, change, [("cannot", a, b)])
 
     def assign(self, identities: Mapping[int, str], text: str) -> Draft:
@@ -216,7 +213,7 @@ class Drafts:
     def title(self, number: int) -> str:
         """A cluster in words."""
         name = self.partition.names.get(number)
-        return str(number) if name is None else f"{number} ({name})"
+        return f"cluster {number}" if name is None else f"cluster {number} ({name})"
 
     def require_clusters(self, numbers: Iterable[int]) -> None:
         """Refuses a number that no cluster has."""
