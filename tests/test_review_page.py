@@ -162,7 +162,7 @@ def test_merge_after_a_look_at_both(page, address, server):
     expect(page.locator("#compare h3").nth(1)).to_contain_text(f"Cluster {other}")
     page.keyboard.press("m")
     expect(page.locator("#compare")).to_be_hidden()
-    said(page, f"Merged cluster {number} and cluster {other}")
+    said(page, f"Merged clusters {number} and {other}")
     expect(page.locator("#images-facts")).to_contain_text(f"{len(both)} images")
     assert sorted(rows(server, number)) == both
     assert other not in numbers(server)
@@ -262,7 +262,7 @@ def test_several_marked_clusters_become_one(page, address, server):
     expect(page.locator("#marks strong")).to_have_text("3 marked")
     before = len(numbers(server))
     page.click("#marks [data-do=merge]")
-    said(page, "Merged cluster 100, ")
+    said(page, "Merged clusters 100, ")
     assert len(numbers(server)) == before - 2
     expect(page.locator("#marks")).to_be_hidden()
     has_focus(page, "#images")

@@ -67,7 +67,7 @@ class Drafts:
         said: Said = [("must", medoid(first), medoid(other)) for other in others]
         rows = [row for other in others for row in self.partition.rows(other)]
         names = self._joined_names(numbers, overrule)
-        text = f"merged {_listed(self.title(number) for number in numbers)}"
+        text = f"merged clusters {_listed(self._called(number) for number in numbers)}"
         return Draft("merge", text, self.partition.moving(rows, first, names), said)
 
     def split(self, rows: Sequence[int]) -> Draft:
@@ -212,8 +212,7 @@ class Drafts:
 
     def title(self, number: int) -> str:
         """A cluster in words."""
-        name = self.partition.names.get(number)
-        return f"cluster {number}" if name is None else f"cluster {number} ({name})"
+        return f"cluster {self._called(number)}"
 
     def require_clusters(self, numbers: Iterable[int]) -> None:
         """Refuses a number that no cluster has."""
@@ -229,6 +228,10 @@ class Drafts:
             found = f"row {outside[0]}" if outside else "no image"
             raise ReviewError(f"{found} was chosen; there are {n} images, in rows counted from 0")
         return list(dict.fromkeys(rows))
+
+    def _called(self, number: int) -> str:
+        name = self.partition.names.get(number)
+        return str(number) if name is None else f"{number} ({name})"
 
     def _require_pair(self, a: int, b: int) -> None:
         self.require_rows([a, b])
