@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -103,6 +104,30 @@ def test_each_key_of_the_page_is_in_its_help_and_in_the_docs():
     helped = re.findall(r'"([^"]+)"', source.partition("const HELP = [")[2])
     assert {spoken.get(key, key) for key in keys} - set(told) == set()
     assert {spoken.get(key, key) for key in keys} - {*helped, "Z", "Y", "-", "z"} == set()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_commands_of_the_page_run_as_they_stand(run, tmp_path, monkeypatch, capsys):
+    """In order, but for the server, which says its address and ends."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gracl.web.serving.serve", lambda _, **how: how["tell"]("http://127.0.0.1:1/"))
+    monkeypatch.setattr("webbrowser.open", lambda address: print("opened", address))
+    shutil.copytree(run, "runs/photos")
+    with Review.open(open_study("runs/photos"), by="Ann") as review:
+        review.confirm(review.clusters()[0].number)
+    page = (ROOT / "docs" / "review.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 9
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ gracl "), comments=True)
+        assert gracl(*words) == 0, (line, capsys.readouterr())
+    said = capsys.readouterr().out
+    assert "opened http://127.0.0.1:1/" in said
+    assert Path("who.csv").read_text().startswith("image_id,cluster")  # the last form that is written
+    assert {"images", "annotations"} <= json.loads(Path("who.json").read_text()).keys()
+    with Review.open(open_study("runs/photos-2"), by="Ann") as review:
+        assert review.progress().n_confirmed_images > 0
 
 
 @pytest.mark.parametrize("name", ["review.png", "review_narrow.png"])

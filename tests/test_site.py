@@ -207,7 +207,7 @@ def test_the_settings_that_pages_name_exist():
 # -- what pages show runs -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["licences", "reference", "scaling"])
+@pytest.mark.parametrize("name", ["licences", "protocols", "reference", "scaling"])
 def test_the_python_of_a_page_runs(name, capsys):
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
@@ -216,6 +216,7 @@ def test_the_python_of_a_page_runs(name, capsys):
         exec(block, {})
     expected = {
         "licences": "non-commercial use only",
+        "protocols": "cross-camera@1",
         "reference": "write_tracks",
         "scaling": "GiB",
     }

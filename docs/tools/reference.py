@@ -29,9 +29,9 @@ GROUPS: dict[str, tuple[str, str]] = {
     "scores": (
         "Scores: evaluation, comparison, reports",
         (
-            "evaluate evaluate_open_set k_reciprocal expand_queries compare Comparison Contender "
-            "contenders_of grid paired_difference read_comparison draw_curves score_identification "
-            "write_report"
+            "evaluate evaluate_open_set score_features k_reciprocal expand_queries compare Comparison "
+            "Contender contenders_of grid paired_difference read_comparison draw_curves "
+            "score_identification write_report"
         ),
     ),
     "use": (

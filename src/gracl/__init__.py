@@ -89,6 +89,7 @@ _HOMES = {
     "read_tracks": "gracl.data.tracks",
     "require_same_model": "gracl.features",
     "save_pretrained": "gracl.repository",
+    "score_features": "gracl.evaluation",
     "score_identification": "gracl.agreement",
     "split_by_burst": "gracl.data.splits",
     "split_by_date": "gracl.data.splits",
@@ -168,6 +169,7 @@ if TYPE_CHECKING:
     from gracl.errors import GraclError as GraclError
     from gracl.evaluation import evaluate as evaluate
     from gracl.evaluation import evaluate_open_set as evaluate_open_set
+    from gracl.evaluation import score_features as score_features
     from gracl.export import export_onnx as export_onnx
     from gracl.export import export_program as export_program
     from gracl.export import export_weights as export_weights
