@@ -6,6 +6,8 @@ import ast
 import dataclasses
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +208,41 @@ def test_the_settings_that_pages_name_exist():
 
 # -- what pages show runs -------------------------------------------------------------------------
 
+RUN_BY = {
+    "associate": "test_associate_command",
+    "calibrate": "test_calibration",
+    "comparing": "test_comparison",
+    "datasets": "test_readme",
+    "embed": "test_embedding",
+    "export": "test_export",
+    "gallery": "test_gallery_command",
+    "hub": "test_hub",
+    "licences": "test_site",
+    "methods": "test_readme",
+    "model_card": "test_site",
+    "protocols": "test_site",
+    "reference": "test_site",
+    "report": "test_report",
+    "review": "test_review_command",
+    "scaling": "test_site",
+    "serve": "test_serve",
+    "tutorials/names": "test_tutorials",
+    "tutorials/research": "test_tutorials",
+    "tutorials/ten_minutes": "test_tutorials",
+    "tutorials/trackers": "test_tutorials",
+    "tutorials/wildlife": "test_tutorials",
+}
+"""Pages with commands or Python, and the test that runs them."""
+
+
+def test_every_page_that_shows_code_is_run_by_a_test():
+    shows = re.compile(r"^ *```(?:console|python)$", flags=re.MULTILINE)
+    pages = [page for page in PAGES if shows.search(page.read_text("utf-8"))]
+    found = {page.relative_to(DOCS).with_suffix("").as_posix() for page in pages}
+    assert found == {*RUN_BY, "install"}  # which the gate does: a fresh environment, and the demo
+    for page, test in RUN_BY.items():
+        assert Path(page).name in (ROOT / "tests" / f"{test}.py").read_text("utf-8")
+
 
 @pytest.mark.parametrize("name", ["licences", "protocols", "reference", "scaling"])
 def test_the_python_of_a_page_runs(name, capsys):
@@ -223,14 +260,19 @@ def test_the_python_of_a_page_runs(name, capsys):
     assert expected[name] in capsys.readouterr().out
 
 
-def test_the_card_that_is_shown_is_what_gracl_writes(small_run, tmp_path):
+def test_the_card_that_is_shown_is_what_its_command_writes(small_run, tmp_path, monkeypatch):
     """Its headings, in order, and its words where they are always the same."""
     from gracl.card import LIMITS, RESPONSIBLE
 
     page = (DOCS / "model_card.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^````markdown\n(.*?)^````", page, flags=re.DOTALL | re.MULTILINE)
-    gracl.save_pretrained(gracl.Run(small_run), tmp_path / "m", license="apache-2.0")
-    written = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\$ gracl (hub save .*)$", page, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_run, "runs/photos")
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(command))
+    assert ended.value.code == 0
+    written = Path("lynx-model/README.md").read_text(encoding="utf-8")
     headings = re.compile(r"^##? .*$", flags=re.MULTILINE)
     assert headings.findall(outside_fences(shown))[1:] == headings.findall(outside_fences(written))[1:]
     assert LIMITS in shown
