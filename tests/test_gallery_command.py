@@ -81,6 +81,16 @@ def test_building_again_goes_on(folder, capsys):
     assert "1 images added, 2 were there already; 3 in all" in output(capsys)
 
 
+def test_names_that_nobody_confirmed_are_told_before_they_are_taken_over(folder, capsys):
+    Path("who.csv").write_text(
+        "path,identity,confirmed_by\nphotos/Ben/1.png,Ben,Ann\nphotos/Ben/2.png,cluster-4,\n"
+    )
+    assert run("gallery", "build", "a.gallery", "runs/photos", "who.csv") == 0
+    said = output(capsys)
+    assert "an identity with nothing in 'confirmed_by' counts as one all the same: once" in said
+    assert said.index("confirmed_by") < said.index("2 images added")
+
+
 def test_search_as_a_table_and_as_json(folder, capsys):
     run("gallery", "build", "a.gallery", "runs/photos", "photos")
     capsys.readouterr()

@@ -103,7 +103,7 @@ def embed(
     (torch.Size([2, 96]), ['image-0', 'image-1'])
     """
     parts: list[Features] = []
-    images = _opened(images)
+    images = open_images(images)
     done, total = 0, _count(images)
     nothing = _prepared(model, batch_size, device)
     for part, _ in _batches(model, images, nothing, batch_size, on_bad):
@@ -223,7 +223,7 @@ def _frame(frame: Any, number: int) -> tuple[Image.Image, Path]:
 # -- which images ---------------------------------------------------------------------------------
 
 
-def _opened(images: Images) -> Images:
+def open_images(images: Images) -> Images:
     """A folder or a table as what it names, so that it is read once and can be counted."""
     if not isinstance(images, str | os.PathLike):
         return images
@@ -246,7 +246,7 @@ def each_item(images: Images) -> Iterator[Item]:
     Raises:
         ShapeError: something that is no image, nor an iterable of such.
     """
-    images = _opened(images)
+    images = open_images(images)
     if isinstance(images, Record | Image.Image | Crop | Problem) or _is_picture(images):
         yield images  # type: ignore[misc]
     elif isinstance(images, Dataset):

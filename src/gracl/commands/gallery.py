@@ -26,7 +26,7 @@ from gracl.commands.options import Flat
 from gracl.disk import whole_folder
 from gracl.errors import ConfigError
 from gracl.paths import is_there
-from gracl.terminal import Bars, console, print_left_out
+from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
     from gracl.gallery.gallery import Gallery as OpenGallery
@@ -236,9 +236,16 @@ def forget(command: Forget) -> None:
 
 
 def _add(opened: OpenGallery, command: Build | Add | Enrol, **how: Any) -> Added:
+    from gracl.data.records import Dataset
+    from gracl.embedding import open_images
+
+    images = [open_images(path) for path in command.images]
+    for dataset in images:
+        if isinstance(dataset, Dataset):
+            print_notes(dataset)  # whose names these are, before they are taken over
     with Bars() as bars:
         done = opened.add(
-            command.images,
+            images,
             **asdict(command.facts),
             **how,
             batch_size=command.how.batch_size,
