@@ -81,6 +81,7 @@ def test_incomplete_command_exits_with_2(words: tuple[str, ...]) -> None:
     ("words", "said"),
     [
         (("trian", "x"), "no command 'trian'; did you mean 'train'? Known: ablate, associate"),
+        (("gallery", "serach", "x"), "no command 'gallery serach'; did you mean 'search'? Known: add,"),
         (("data", "check", "gone"), "gone does not exist."),
         (("train", "gone"), "gone does not exist."),
         (("train", "x", "--recipe", "markt1501"), "no recipe 'markt1501'; did you mean 'market1501'?"),
@@ -127,6 +128,16 @@ def test_wrong_setting_on_the_command_line_names_the_right_one(
     captured = capsys.readouterr()
     words_only = " ".join((captured.out + captured.err).replace("│", " ").split())
     assert said in words_only
+
+
+def test_a_mistyped_option_is_compared_with_those_of_its_command_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("gallery", "search", "a.gallery", "x.jpg", "--treshold", "0.4") == 2
+    said = capsys.readouterr().err
+    assert "--threshold" in said
+    assert "gracl gallery search --help" in said
+    assert not any(f"gracl {other} --help" in said for other in ("associate", "evaluate"))
 
 
 def test_names_with_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import sources
 
-SUBCOMMAND = re.compile(r"Annotated\[([\w.]+), tyro\.conf\.subcommand\('([\w-]+)'.*\)\]")
 SECTIONS = {
     "DataConfig": "data",
     "ModelConfig": "model",
@@ -30,7 +29,7 @@ def pages() -> dict[str, str]:
 def commands() -> str:
     """All commands, in the order of `gracl --help`."""
     parts = ["# Commands", "`gracl COMMAND --help` says the same in a terminal."]
-    for words, node in _leaves("gracl.cli", sources.tree("gracl.cli")):
+    for words, node in _leaves("gracl.cli"):
         called = " ".join(["gracl", *words])
         positional, options = _split(node)
         shown = " ".join([called, *(name for name, _, _ in positional)])
@@ -47,33 +46,25 @@ def commands() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _leaves(module: str, tree: ast.AST) -> Iterator[tuple[list[str], ast.ClassDef]]:
+def _leaves(module: str, table: str = "COMMANDS") -> Iterator[tuple[list[str], ast.ClassDef]]:
     """Each command's words and class; groups such as `gracl data` are gone through."""
-    for word, name in _subcommands(tree):
-        kind = _class(name.split(".")[-1], _module_of(name, module))
-        inner = [item for item in _all_fields(kind) if "subcommand(" in item[1]]
-        if inner:
-            below = _leaves(f"gracl.commands.{word}", ast.parse(inner[0][1]))
+    for word, name in _table_of(module, table):
+        if name.isupper():
+            below = _leaves(f"gracl.commands.{word}", name)
             yield from (([word, *words], leaf) for words, leaf in below)
         else:
-            yield [word], kind
+            yield [word], _class(name, module)
 
 
-def _subcommands(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Word and class of each, from the table of all commands or from the type of a group."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "COMMANDS":
-            table = node.value
-            assert isinstance(table, ast.Dict)
-            for key, value in zip(table.keys, table.values, strict=True):
-                assert isinstance(key, ast.Constant)
-                yield str(key.value), ast.unparse(value)
-        elif isinstance(node, ast.Subscript) and (found := SUBCOMMAND.fullmatch(ast.unparse(node))):
-            yield found[2], found[1]
-
-
-def _module_of(name: str, module: str) -> str:
-    return f"gracl.commands.{name.split('.')[0]}" if "." in name else module
+def _table_of(module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Word and class of each command, from the table of all or from a group."""
+    value = next(
+        value for known, _, value, _ in sources.assigned(sources.tree(module).body) if known == name
+    )
+    table = next(node for node in ast.walk(ast.parse(value)) if isinstance(node, ast.Dict))
+    for key, kind in zip(table.keys, table.values, strict=True):
+        assert isinstance(key, ast.Constant)
+        yield str(key.value), ast.unparse(kind).split(".")[-1]
 
 
 def _modules() -> list[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -26,6 +27,7 @@ from gracl.commands.compare import Ablate, Compare, ablate, compare
 from gracl.commands.embed import Embed, embed
 from gracl.commands.evaluate import Evaluate, evaluate
 from gracl.commands.export import Export, export
+from gracl.commands.options import Group
 from gracl.commands.profile import Profile, profile
 from gracl.commands.report import Report, report
 from gracl.commands.review import Review, review
@@ -36,7 +38,7 @@ from gracl.errors import ConfigError, GraclError, did_you_mean
 from gracl.paths import is_file
 from gracl.terminal import PROCESS, errors, print_log
 
-COMMANDS: dict[str, type] = {
+COMMANDS: dict[str, type | Group] = {
     "demo": Demo,
     "train": Train,
     "compare": Compare,
@@ -47,15 +49,20 @@ COMMANDS: dict[str, type] = {
     "calibrate": Calibrate,
     "embed": Embed,
     "export": Export,
-    "gallery": gallery.Gallery,
+    "gallery": gallery.GALLERY,
     "serve": Serve,
     "profile": Profile,
     "report": Report,
     "review": Review,
-    "data": data.Data,
-    "hub": hub.Hub,
+    "data": data.DATA,
+    "hub": hub.HUB,
 }
 """By the first word that is typed, in the order in which help lists them."""
+EVERYTHING = Group(
+    "Learn to re-identify people, vehicles, animals or objects without labels. What a command takes: "
+    "gracl COMMAND --help. Which version this is: gracl --version",
+    COMMANDS,
+)
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Demo: demo,
     Train: train,
@@ -87,8 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_log()
     try:
         command = _parse(words)
-        if isinstance(command, data.Data | gallery.Gallery | hub.Hub):
-            command = command.what
         if PROCESS is not None and not isinstance(command, Train):
             raise ConfigError(
                 "torchrun starts several processes, and only 'gracl train' shares its work among them; "
@@ -126,11 +131,40 @@ def _in_words(error: OSError) -> str | None:
     return f"cannot write {what}: {disk.in_words(error, where, 'another place')}"
 
 
-def _parse(words: list[str]) -> Any:
-    """The command, with the defaults of the recipe and the file that it names."""
-    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
-        raise ConfigError(f"there is no command '{words[0]}'; {did_you_mean(words[0], COMMANDS)}")
-    recipe = _value_of(words, "--recipe") or "own-data"
+def _parse(words: Sequence[str]) -> Any:
+    """The command that was typed; where only a group of them was, what is in it is printed."""
+    found: type | Group = EVERYTHING
+    called, rest = ["gracl"], list(words)
+    while isinstance(found, Group):
+        if not rest or rest[0].startswith("-"):
+            return _overview(called, found, rest)
+        word = rest.pop(0)
+        if word not in found.commands:
+            typed = " ".join([*called[1:], word])
+            raise ConfigError(f"there is no command '{typed}'; {did_you_mean(word, found.commands)}")
+        called, found = [*called, word], found.commands[word]
+    # Alone, so that an option that is mistyped is compared with those of this command.
+    return tyro.cli(found, prog=" ".join(called), args=rest, **_defaults(found, rest))
+
+
+def _overview(called: Sequence[str], group: Group, words: Sequence[str]) -> Any:
+    """Prints what a group has, and ends."""
+    members = tuple(starmap(_member, group.commands.items()))
+    commands: Any = Union[members]  # noqa: UP007 - they are known at run time alone
+    return tyro.cli(commands, prog=" ".join(called), description=group.help, args=words)
+
+
+def _member(name: str, kind: type | Group) -> Any:
+    if isinstance(kind, Group):
+        return Annotated[object, tyro.conf.subcommand(name, description=kind.help)]
+    return Annotated[kind, tyro.conf.subcommand(name)]
+
+
+def _defaults(kind: Any, words: Sequence[str]) -> dict[str, Any]:
+    """What a command that takes settings starts from: the recipe and the file that it names."""
+    if kind not in (Demo, Train, Compare, Ablate):
+        return {}
+    recipe = "demo" if kind is Demo else _value_of(words, "--recipe") or "own-data"
     if recipe not in recipes():
         raise ConfigError(f"no recipe '{recipe}'; {did_you_mean(recipe, recipes())}")
     earlier = _value_of(words, "--continue")
@@ -142,29 +176,12 @@ def _parse(words: list[str]) -> Any:
         config = Config.load(settings, over=config)
     # The method decides which settings there are.
     method = _value_of(words, "--method.name")
-    chosen = {} if method is None else {"method": {"name": method}}
-    config = config.replace(chosen)
-    compared: dict[str, Any] = {"data": tyro.MISSING, "recipe": recipe, "config": config}
-    defaults: dict[str, Any] = {
-        "demo": Demo(config=Config.load("demo").replace(chosen)),
-        "train": Train(recipe=recipe, config=config),
-        "compare": Compare(**compared),
-        "ablate": Ablate(**compared),
-    }
-    members = tuple(_subcommand(name, kind, defaults) for name, kind in COMMANDS.items())
-    commands: Any = Union[members]  # noqa: UP007 - they are known at run time alone
-    return tyro.cli(
-        commands,
-        prog="gracl",
-        description="Learn to re-identify people, vehicles, animals or objects without labels. "
-        "What a command takes: gracl COMMAND --help. Which version this is: gracl --version",
-        args=words,
-    )
-
-
-def _subcommand(name: str, kind: type, defaults: Mapping[str, Any]) -> Any:
-    default = {"default": defaults[name]} if name in defaults else {}
-    return Annotated[kind, tyro.conf.subcommand(name, **default)]
+    config = config if method is None else config.replace({"method": {"name": method}})
+    if kind is Demo:
+        return {"default": Demo(config=config)}
+    if kind is Train:
+        return {"default": Train(recipe=recipe, config=config)}
+    return {"default": kind(data=tyro.MISSING, recipe=recipe, config=config)}
 
 
 def _settings_after(earlier: str, words: Sequence[str]) -> Config:

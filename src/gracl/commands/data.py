@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from gracl.commands.options import Flat, Images, LayoutName, load
+from gracl.commands.options import Group, Images, LayoutName, load
 from gracl.errors import ConfigError, DataError
 from gracl.terminal import Bars, console, print_notes, print_report
 
@@ -83,19 +83,6 @@ class Split:
     query_share: float | None = None
     """Draw this share of each identity's test images as queries instead."""
     layout: LayoutName = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """Look at a data set, convert it, split it, or draw one."""
-
-    what: Annotated[
-        Annotated[Check, tyro.conf.subcommand("check")]
-        | Annotated[Convert, tyro.conf.subcommand("convert")]
-        | Annotated[Split, tyro.conf.subcommand("split")]
-        | Annotated[Draw, tyro.conf.subcommand("draw")],
-        Flat,
-    ]
 
 
 def check(command: Check) -> bool:
@@ -175,6 +162,15 @@ def draw(command: Draw) -> None:
     console.print(f"drawn into {folder}", soft_wrap=True)
 
 
+DATA = Group(
+    "Look at a data set, convert it, split it, or draw one.",
+    {
+        "check": Check,
+        "convert": Convert,
+        "split": Split,
+        "draw": Draw,
+    },
+)
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Check: check,
     Convert: convert,

@@ -22,7 +22,7 @@ from gracl.commands.gallery_options import (
     where_of,
 )
 from gracl.commands.gallery_search import Search, search
-from gracl.commands.options import Flat
+from gracl.commands.options import Flat, Group
 from gracl.disk import whole_folder
 from gracl.errors import ConfigError
 from gracl.paths import is_there
@@ -115,23 +115,6 @@ class Forget:
     gallery: Place
     identity: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """Who is forgotten."""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images to search: build, add, enrol, list, search, name, remove, forget."""
-
-    what: Annotated[
-        Annotated[Build, tyro.conf.subcommand("build")]
-        | Annotated[Add, tyro.conf.subcommand("add")]
-        | Annotated[Enrol, tyro.conf.subcommand("enrol")]
-        | Annotated[List, tyro.conf.subcommand("list")]
-        | Annotated[Search, tyro.conf.subcommand("search")]
-        | Annotated[Name, tyro.conf.subcommand("name")]
-        | Annotated[Remove, tyro.conf.subcommand("remove")]
-        | Annotated[Forget, tyro.conf.subcommand("forget")],
-        Flat,
-    ]
 
 
 def build(command: Build) -> None:
@@ -278,6 +261,19 @@ def _save_thumbnails(opened: OpenGallery, ids: Sequence[int], folder: Path) -> N
                 picture.save(unfinished / f"{id}.jpg", quality="keep")
 
 
+GALLERY = Group(
+    "Images to search: build, add, enrol, list, search, name, remove, forget.",
+    {
+        "build": Build,
+        "add": Add,
+        "enrol": Enrol,
+        "list": List,
+        "search": Search,
+        "name": Name,
+        "remove": Remove,
+        "forget": Forget,
+    },
+)
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Build: build,
     Add: add,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from gracl.commands.options import Flat
+from gracl.commands.options import Flat, Group
 from gracl.terminal import console, print_pushed
 
 if TYPE_CHECKING:
@@ -85,18 +85,6 @@ class Pull:
     """A branch, a tag or a commit."""
 
 
-@dataclass(frozen=True)
-class Hub:
-    """Share models by the Hugging Face hub: save, push, pull."""
-
-    what: Annotated[
-        Annotated[Save, tyro.conf.subcommand("save")]
-        | Annotated[Push, tyro.conf.subcommand("push")]
-        | Annotated[Pull, tyro.conf.subcommand("pull")],
-        Flat,
-    ]
-
-
 def save(command: Save) -> None:
     """Write a model's folder."""
     from gracl.repository import save_pretrained
@@ -142,6 +130,14 @@ def _sayings(card: CardText) -> Sayings:
     }
 
 
+HUB = Group(
+    "Share models by the Hugging Face hub: save, push, pull.",
+    {
+        "save": Save,
+        "push": Push,
+        "pull": Pull,
+    },
+)
 ACTIONS: dict[type, Callable[[Any], bool | None]] = {
     Save: save,
     Push: push,

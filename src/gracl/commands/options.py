@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -14,6 +16,16 @@ from gracl.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from gracl.data.records import Dataset, Records
+
+
+@dataclass(frozen=True)
+class Group:
+    """Commands below one word, such as those of `gracl data`."""
+
+    help: str
+    """What they are for."""
+    commands: Mapping[str, type | Group]
+    """By the word that is typed, in the order in which help lists them."""
 
 
 Flat = tyro.conf.arg(name="")
