@@ -51,7 +51,7 @@ class Speed(ProgressColumn):
 
 
 class Bars:
-    """Progress bars, one a stage, that vanish when all is done."""
+    """Progress bars, one a stage, that vanish when all is done; none where nobody watches."""
 
     def __enter__(self) -> Bars:
         self.progress = Progress(
@@ -65,11 +65,13 @@ class Bars:
         )
         self.tasks: dict[str, TaskID] = {}
         self.done: dict[str, int] = {}
-        self.progress.start()
+        if console.is_interactive:
+            self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if console.is_interactive:  # else rich would leave an empty line in a file or pipe
+            self.progress.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Moves the bar of a stage."""
