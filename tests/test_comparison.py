@@ -422,6 +422,14 @@ def test_data_without_truth_is_refused_first(dataset, tmp_path, monkeypatch):
         compare(two(), dataclasses.replace(dataset, train=Records()), tmp_path / "out")
 
 
+def test_a_finished_run_whose_epochs_were_cut_out_is_told(dataset, tmp_path):
+    log = train(TINY, dataset, tmp_path / "gracl" / "seed-0").folder / "log.jsonl"
+    kept = [line for line in log.read_text().splitlines() if json.loads(line)["event"] != "epoch"]
+    log.write_text("\n".join(kept) + "\n")
+    with pytest.raises(RunError, match=r"log\.jsonl holds no epoch.*Move the folder away"):
+        compare([Contender("gracl", TINY)], dataset, tmp_path, seeds=[0])
+
+
 @pytest.mark.parametrize("seeds", [[], [0, 0]])
 def test_seeds_are_one_or_more_each_once(dataset, tmp_path, seeds):
     with pytest.raises(ConfigError, match="expected one or more, each once"):

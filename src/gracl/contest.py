@@ -131,6 +131,11 @@ def _outcome(
 
 def _measures(run: Run) -> dict[str, float]:
     after, epochs = run.after, run.epochs
+    if not epochs:
+        raise RunError(
+            f"the run {run.folder} is finished, but its log.jsonl holds no epoch: it was edited. Move "
+            "the folder away and type the same again, which trains this one anew"
+        )
     seconds = [spent for e in epochs for stage, spent in e["seconds"].items() if stage != "evaluate"]
     peak = epochs[-1]["peak_memory"]
     shares = {name: after["scores"][name] for name in ("mAP", "R1", "mINP")}
