@@ -66,12 +66,15 @@ def disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def without_permission(folder, do):
-    """What a function gives while a folder may be read and not written to, for root also."""
+def without_permission(folder, do, *, mode=0o555):
+    """What a function gives while a folder may be read and not written to, for root also.
+
+    With `mode` 0 it may not be entered either.
+    """
     if os.name == "nt":
         pytest.skip("permissions of Windows are others")
     before = folder.stat().st_mode
-    folder.chmod(0o555)
+    folder.chmod(mode)
     try:
         return _held_to_permissions(do) if os.geteuid() == 0 else do()
     finally:
