@@ -8,17 +8,21 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import save_image
 from gracl.cli import main
 from gracl.config import Config
 from gracl.data.synthetic import draw_people
+from gracl.export import ONNX_TORCH
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = "--model.backbone test_resnet --model.weights none --model.size 32 16 --train.epochs 1 " + (
     "--train.steps 2 --method.eps 0.5 --method.min-samples 2 --method.k1 6 --train.threads 1"
 )
+
+TOO_OLD = "torch 2.7"
 
 
 def blocks(language):
@@ -63,10 +67,12 @@ def test_the_commands_run(photos, capsys, monkeypatch):
         extra = QUICK.split() if words[1] in ("train", "compare", "ablate") else []
         with pytest.raises(SystemExit) as ended:
             main(words[1:] + extra)
-        printed = capsys.readouterr().out
+        printed, refused = capsys.readouterr()
         # So few images, hardly trained on, may have no sound clusters; then the sweep says so.
         nothing_sound = words[1] == "cluster" and "no eps gives sound clusters" in printed
-        assert ended.value.code == (1 if nothing_sound else 0), printed
+        too_old = words[1] == "export" and torch.__version__ < ONNX_TORCH and TOO_OLD in refused
+        expected = 1 if nothing_sound else 2 if too_old else 0
+        assert ended.value.code == expected, (printed, refused)
         scored += printed if words[1] == "evaluate" else ""
     assert "mAP" in scored
     assert "[protocol cross-camera@1, " in scored

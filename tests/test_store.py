@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import random_image, save_image
+from faulty import without_permission
 from gracl.data import store
 from gracl.data.records import Box, Record, Records
 from gracl.data.store import ImageStore, cache_folder, decode, open_store
@@ -267,6 +268,18 @@ def test_records_and_images_stay_aligned_after_skipping(tmp_path: Path) -> None:
         for record, image in zip(opened.records, opened.images, strict=True):
             seed = int(record.path.stem)
             assert np.array_equal(image.numpy(), pixels(random_image(seed, SIZE)))
+
+
+def test_an_image_that_could_not_be_read_is_read_once_the_permission_is_there(tmp_path: Path) -> None:
+    records = folder_of_images(tmp_path / "photos")
+    place = tmp_path / "cache"
+
+    def opened() -> ImageStore:
+        return open_store(records, size=SIZE, cache=place)
+
+    before = without_permission(records[1].path, opened, mode=0)
+    assert [problem.path for problem in before.problems] == [records[1].path]
+    assert len(opened()) == 3
 
 
 def test_on_bad_refuse_names_the_image_and_the_way_out(tmp_path: Path) -> None:

@@ -280,6 +280,8 @@ def _key(records: Records, size: tuple[int, int]) -> str:
         try:
             stat = record.path.stat()
             seen = [stat.st_size, stat.st_mtime_ns]
+            if not os.access(record.path, os.R_OK):  # another store, once the permission is there
+                seen.append(0)
         except OSError:
             seen = [-1, -1]
         digest.update(json.dumps([os.path.abspath(record.path), seen, record.box]).encode())  # noqa: PTH100
