@@ -31,22 +31,15 @@ MODES = {
     "GIF": ("1", "L", "P", "RGB", "RGBA"),
     "PPM": ("1", "L", "RGB", "I", "I;16"),
 }
-OTHERS = (
-    "AVIF",
-    "DDS",
-    "EPS",
-    "ICNS",
-    "ICO",
-    "IM",
-    "JPEG2000",
-    "MPO",
-    "PCX",
-    "QOI",
-    "SGI",
-    "TGA",
-    "XBM",
-)
-"""What Pillow knows too: a file is told by its content, whatever its name ends in."""
+Image.init()
+OTHERS = tuple(
+    kind
+    for kind in (
+        "AVIF", "DDS", "EPS", "ICNS", "ICO", "IM", "JPEG2000", "MPO", "PCX", "QOI", "SGI", "TGA", "XBM"
+    )
+    if kind in Image.SAVE
+)  # fmt: skip
+"""What Pillow writes too, old ones not all: a file is told by its content, whatever it is called."""
 ENDINGS = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
 LENGTHS = (0, 1, 2**15, 30_000, 2**16 - 1, 2**24, 2**31 - 1, 2**32 - 1)
 
