@@ -1,4 +1,5 @@
 import importlib.util
+import inspect
 
 import numpy as np
 import pytest
@@ -261,6 +262,33 @@ def test_tensors_stand_in_on_a_gpu_and_where_numba_is_missing(monkeypatch):
     assert jaccard._kernels(torch.device("cuda")) is _jaccard_torch
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     assert jaccard._kernels(torch.device("cpu")) is _jaccard_torch
+
+
+def test_thirty_and_six_are_taken_for_neighbors_if_nothing_is_said():
+    """As in the papers; the settings of a run say their own."""
+    for function in (jaccard_distance, jaccard_from_neighbors):
+        known = inspect.signature(function).parameters
+        assert (known["k1"].default, known["k2"].default) == (30, 6)
+
+
+def test_indices_take_four_bytes_as_long_as_they_can():
+    assert jaccard._index_type(2**31 - 1) is np.int32
+    assert jaccard._index_type(2**31) is np.int64
+    assert jaccard_distance(torch.eye(3), k1=2, k2=1).indices.dtype == np.int32
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(2.0, 1), (2, 1.5)])
+def test_k_that_is_no_whole_number_is_refused(k1, k2):
+    with pytest.raises(ShapeError, match=f"k1 is {k1} and k2 is {k2}; both are counts"):
+        jaccard_distance(torch.eye(3), k1=k1, k2=k2)
+    found = neighbors.search(torch.eye(3), 3)
+    with pytest.raises(ShapeError, match=f"k1 is {k1} and k2 is {k2}; both are counts"):
+        jaccard_from_neighbors(torch.eye(3), found, k1=k1, k2=k2)
+
+
+def test_k_may_be_a_whole_number_of_numpys():
+    found = jaccard_distance(torch.eye(3), k1=np.int64(2), k2=np.int32(1))
+    assert dense(found).tolist() == dense(jaccard_distance(torch.eye(3), k1=2, k2=1)).tolist()
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(0, 1), (1, 0), (-3, 2)])

@@ -300,7 +300,7 @@ def _is_own_parquet(path: Path) -> bool:
 
 
 def _to_npz(found: Features) -> bytes:
-    columns = {
+    columns: dict[str, Any] = {
         name: np.array([value or 0 for value in values], dtype=np.int64)
         if name in SIDES
         else np.array([value or "" for value in values])

@@ -54,6 +54,7 @@ def jaccard_distance(
     >>> distance[[0]].indices.tolist(), bool(distance[0, 1] < 0.01)
     ([0, 1], True)
     """
+    _check_k(k1, k2)
     found = neighbors.search(features, max(k1, k2), memory=memory)
     return jaccard_from_neighbors(features, found, k1=k1, k2=k2)
 
@@ -198,7 +199,7 @@ def _average_rows(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> spa
 
 
 def _check_k(k1: int, k2: int) -> None:
-    if not (isinstance(k1, int) and isinstance(k2, int)):
+    if not (isinstance(k1, int | np.integer) and isinstance(k2, int | np.integer)):
         raise ShapeError(f"k1 is {k1} and k2 is {k2}; both are counts of images, whole numbers")
     if k1 < 1 or k2 < 1:
         raise ShapeError(
@@ -220,9 +221,13 @@ def _assembled(
 ) -> sparse.csr_array:
     """A sparse matrix of n columns whose indices take four bytes where they can."""
     values, columns, starts = parts
-    kind = np.int32 if starts[-1] < 2**31 else np.int64
+    kind = _index_type(len(values))
     narrow = values, columns.astype(kind, copy=False), starts.astype(kind, copy=False)
     return sparse.csr_array(narrow, shape=(len(starts) - 1, n))
+
+
+def _index_type(stored: int) -> type[np.int32 | np.int64]:
+    return np.int32 if stored < 2**31 else np.int64
 
 
 def _kernels(device: torch.device) -> ModuleType:
