@@ -11,6 +11,9 @@ import pytest
 
 from faulty import without_permission
 from gracl import disk as disks
+from gracl.comparison import read_comparison
+from gracl.contenders import Contender
+from gracl.contest import compare
 from gracl.data import store
 from gracl.data.readers import load_dataset
 from gracl.data.records import Records
@@ -177,6 +180,26 @@ def test_a_lock_that_finds_no_room_is_told(disk):
     disk.make_room()
     with held(disk.path, doing="trained"):
         pass
+
+
+def test_a_comparison_whose_disk_fills_up_keeps_what_was_trained(disk, small_data, small_run):
+    config, dataset, told = Run(small_run).config, load_dataset(small_data), []
+    short = config.replace({"train": {"epochs": 1, "steps": 1}})
+    gracl = [Contender("gracl", short)]
+
+    def fill(outcome):
+        told.append(outcome.seed)
+        disk.fill(100_000)
+
+    with pytest.raises(GraclError, match=r"disk is too full|No space left on device"):
+        compare(gracl, dataset, disk.path / "out", seeds=[0, 1], on_run=fill)
+    assert told == [0]
+    assert [one.seed for one in read_comparison(disk.path / "out").outcomes] == [0]
+    first = (disk.path / "out/gracl/seed-0/model.safetensors").stat().st_mtime_ns
+    disk.make_room()
+    found = compare(gracl, dataset, disk.path / "out", seeds=[0, 1])
+    assert [one.seed for one in found.outcomes] == [0, 1]
+    assert (disk.path / "out/gracl/seed-0/model.safetensors").stat().st_mtime_ns == first
 
 
 def test_a_finished_run_on_a_read_only_disk_is_returned_and_looked_at(disk, small_run, small_data):
