@@ -91,6 +91,14 @@ def test_names_that_nobody_confirmed_are_told_before_they_are_taken_over(folder,
     assert said.index("confirmed_by") < said.index("2 images added")
 
 
+def test_a_table_that_names_nobody_is_told(folder, capsys):
+    Path("bad.csv").write_text("file,who\nphotos/Ben/1.png,Ben\n")
+    assert run("gallery", "build", "a.gallery", "runs/photos", "bad.csv") == 0
+    assert "none of them has a name" in output(capsys)
+    assert run("gallery", "build", "a.gallery", "runs/photos", "new", "--unnamed") == 0
+    assert "none of them has a name" not in output(capsys)
+
+
 def test_search_as_a_table_and_as_json(folder, capsys):
     run("gallery", "build", "a.gallery", "runs/photos", "photos")
     capsys.readouterr()

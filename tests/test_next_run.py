@@ -72,6 +72,18 @@ def test_the_next_review_goes_on_where_this_one_ended(reviewed):
         assert since == compare(ended, review.labels, review.study.pids)
 
 
+def test_an_individual_seen_once_keeps_its_name_and_who_gave_it(reviewed):
+    with Review.open(open_study(reviewed), by="Ann") as review:
+        row = review.clusters()[0].rows[0]
+        review.split([row])
+        review.name(int(review.labels[row]), "Dora")
+    done = continue_training(reviewed)
+    with Review.open(open_study(done), by="Bea") as review:
+        (number,) = (n for n, name in review.names.items() if name == "Dora")
+        assert review.labels[row] == number
+        assert review.confirmed()[row].by == "Ann"
+
+
 def test_the_same_call_goes_on_and_other_decisions_need_another_folder(reviewed):
     done = continue_training(reviewed)
     log = done.log
@@ -131,7 +143,7 @@ def test_what_cannot_be_continued_is_said(reviewed, capsys, words, said):
 def test_an_open_review_is_closed_before_training(reviewed):
     with (
         Review.open(open_study(reviewed), by="Ann"),
-        pytest.raises(ReviewError, match="by another process"),
+        pytest.raises(ReviewError, match="being reviewed by process"),
     ):
         continue_training(reviewed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from gracl.clustering import OUTLIER
 from gracl.config import Config
 from gracl.data.records import Dataset, Record, Records
 from gracl.doubt import doubts
-from gracl.errors import ReviewError
+from gracl.errors import Contradiction, ReviewError
 from gracl.features import Features
 from gracl.review.ledger import Ledger
 from gracl.review.review import Review
@@ -108,13 +109,41 @@ def test_merged_clusters_are_the_first_and_linked_by_their_typical_images(review
     holds(review)
 
 
-def test_split_images_are_one_individual_and_not_the_rest(review):
+def test_split_images_are_not_the_rest_and_nobody_said_that_they_are_one(review):
     review.split([0, 1])
     assert together(review, 0, 1)
     assert review.labels[0] == 6
     assert not together(review, 0, 2)
-    assert len(review.links().cannot) == 3
+    links = review.links()
+    assert not len(links.must)
+    apart = {frozenset(pair) for pair in links.cannot.tolist()}
+    assert {frozenset({0, n}) for n in (2, 3, 4)} < apart
+    assert len({pair for pair in apart if 1 in pair}) == 1
+    assert not review.cluster(6).confirmed
+    assert not review.confirmed()
     holds(review)
+
+
+def test_images_that_are_gathered_from_several_clusters_are_one_individual(review):
+    review.split([0, 5])
+    assert review.links().must.tolist() == [[0, 5]]
+    assert review.cluster(6).confirmed
+    holds(review)
+
+
+def test_an_image_alone_is_confirmed_by_name_or_by_itself(review):
+    review.split([0])
+    review.name(6, "Dora")
+    assert review.cluster(6).confirmed
+    assert review.confirmed()[0].by == "Ann"
+    assert not len(review.links().must)  # a training is asked nothing
+    assert review.progress().n_confirmed_images == 1
+    with pytest.raises(Contradiction, match="was confirmed as an individual by Ann"):
+        review.eject([0])
+    review.undo()
+    assert not review.confirmed()
+    review.confirm(6)
+    assert review.cluster(6).confirmed
 
 
 def test_ejected_images_are_in_no_cluster_and_different_from_its_typical_ones(review):
@@ -423,7 +452,7 @@ def test_a_reviewer_has_a_name(tmp_path):
 
 
 def test_two_processes_do_not_review_one_run(review, tmp_path):
-    with pytest.raises(ReviewError, match="being reviewed by another process"):
+    with pytest.raises(ReviewError, match=rf"being reviewed by process {os.getpid()} of .*Ctrl\+C"):
         Review.open(study_of(tmp_path / "run", TRUTH), by="Bea")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
@@ -54,6 +55,15 @@ def test_who_is_who_is_written_and_read_back(run, tmp_path, capsys):
         assert review.history()[0].by == "Bea"
 
 
+def test_a_path_relative_to_where_one_is_names_an_image(run, tmp_path, monkeypatch):
+    image = open_study(run).records[3].path
+    monkeypatch.chdir(image.parents[2])  # one above the data's own folder
+    (tmp_path / "who.csv").write_text(f"path,identity\n{image.relative_to(image.parents[2])},Ada\n")
+    assert gracl("review", run, "--import", tmp_path / "who.csv") == 0
+    with Review.open(open_study(run), by="Ann") as review:
+        assert review.names[int(review.labels[3])] == "Ada"
+
+
 def test_the_form_of_the_file_can_be_said(run, tmp_path):
     assert gracl("review", run, "--export", tmp_path / "who.json") == 0
     assert {"images", "annotations"} <= json.loads((tmp_path / "who.json").read_text()).keys()
@@ -75,7 +85,7 @@ def test_a_page_without_its_packages_names_what_to_install(run, capsys, monkeypa
 def test_a_second_reviewer_at_the_same_time_is_told_so(run, capsys):
     with Review.open(open_study(run), by="Ann"):
         assert gracl("review", run, "--by", "Bea") == 2
-    assert "being reviewed by another process" in capsys.readouterr().err
+    assert f"being reviewed by process {os.getpid()} of" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named(run, capsys):

@@ -253,6 +253,22 @@ def test_confirming_goes_on_to_the_next_in_the_list(page, address, server):
     expect(page.locator("#images-facts")).to_contain_text("confirmed")
 
 
+def test_confirming_passes_over_what_the_filter_shows_no_more(page, address):
+    ready(page, address)
+    page.select_option("#show", "open")
+    page.locator("#clusters .cluster").nth(1).click()
+    shown = [page.locator(f'#clusters [aria-posinset="{place}"]') for place in (1, 2, 3)]
+    first, second, third = (int(one.get_attribute("id").split("-")[-1]) for one in shown)
+    page.keyboard.press("n")
+    page.keyboard.type("Seen")
+    page.keyboard.press("Enter")
+    said(page, f"Named cluster {second} Seen")
+    page.keyboard.press("k")
+    page.keyboard.press("c")
+    said(page, f"Confirmed cluster {first}")
+    expect(page.locator("#images-title")).to_have_text(f"Cluster {third}")
+
+
 def test_several_marked_clusters_become_one(page, address, server):
     ready(page, address, 100)
     page.keyboard.press("x")
@@ -436,7 +452,7 @@ def test_nothing_sticks_out_in_any_view(page, address, size, scheme):
     assert overflow(page) == []
 
 
-def test_a_phone_shows_one_pane_at_a_time_and_images_are_tapped(browser, address, complaints):
+def test_a_phone_shows_one_pane_at_a_time_and_images_are_tapped(browser, address, server, complaints):
     context = browser.new_context(viewport=NARROW, has_touch=True, is_mobile=True)
     page = context.new_page()
     watch(page, complaints)
@@ -450,7 +466,15 @@ def test_a_phone_shows_one_pane_at_a_time_and_images_are_tapped(browser, address
     for button in page.locator("#selection button, .tabs button, #cluster-actions button").all():
         box = button.bounding_box()
         assert box is None or box["height"] >= 44
+    number = int(page.url.split("#")[1])
+    page.keyboard.press("m")
+    expect(page.locator("#compare")).to_be_visible()
+    page.keyboard.press("m")  # while the list is hidden
+    said(page, f"Merged clusters {number} and ")
+    expect(page.locator("#selection")).to_be_hidden()
+    size = len(rows(server, number))
     page.locator(".back").tap()
     expect(page.locator("#clusters")).to_be_visible()
+    expect(page.locator("#clusters .chosen small")).to_contain_text(f"{size} images")
     context.close()
     assert complaints == []

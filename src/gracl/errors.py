@@ -99,7 +99,7 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     "did you mean 'eps'? Known: eps, k1"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
     hint = f"did you mean '{near[0]}'? " if near else ""
     shown = names if len(names) <= 30 else difflib.get_close_matches(found, names, n=5, cutoff=0.0)
     return f"{hint}{'Known' if shown is names else 'Nearest'}: {', '.join(shown)}"

@@ -37,15 +37,29 @@ def held(folder: Path, *, doing: str) -> Iterator[None]:
     """
     path = folder / LOCK
     with _taken(path, doing) as file:
-        who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
         try:
             with told(path, RunError, "another folder"):
                 file.truncate(0)
-                os.write(file.fileno(), json.dumps(who).encode())  # what no disk took waits nowhere
+                os.write(file.fileno(), this_process())  # what no disk took waits nowhere
             yield
         finally:
             with suppress(OSError):  # an open file cannot be removed on Windows; there it stays
                 path.unlink()
+
+
+def this_process() -> bytes:
+    """What others are told of the one that holds something; see `holder`."""
+    who = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T %z")}
+    return json.dumps(who).encode()
+
+
+def holder(text: str) -> str:
+    """Who that is in words, as far as it said so."""
+    try:
+        who = json.loads(text)
+        return f"process {who['process']} of {who['host']}, since {who['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def _taken(path: Path, doing: str) -> IO[str]:
@@ -60,7 +74,8 @@ def _taken(path: Path, doing: str) -> IO[str]:
             ) from error
         if not _take(file):
             with file:
-                who = _holder(file)
+                file.seek(0)
+                who = holder(_content(file))
             raise RunError(f"{path.parent} is being {doing} by {who}. Wait for it, or stop it first")
         # Whoever held it may have removed it meanwhile: then this is the lock of a file that is gone.
         with suppress(OSError):
@@ -69,14 +84,11 @@ def _taken(path: Path, doing: str) -> IO[str]:
         file.close()
 
 
-def _holder(file: IO[str]) -> str:
-    """In words, as far as it said so."""
-    file.seek(0)
+def _content(file: IO[str]) -> str:
     try:
-        who = json.loads(file.read())
-        return f"process {who['process']} of {who['host']}, since {who['since']}"
-    except (ValueError, KeyError, TypeError, OSError):
-        return "another process"
+        return file.read()
+    except (ValueError, OSError):
+        return ""
 
 
 if os.name == "nt":  # pragma: no cover - tried on Linux only

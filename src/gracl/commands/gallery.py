@@ -244,6 +244,13 @@ def _add(opened: OpenGallery, command: Build | Add | Enrol, **how: Any) -> Added
     if done.kept:
         told.append(f"{done.kept} of these keep what was said of them before")
     console.print(f"{', '.join(told)}; {len(opened)} in all: {command.gallery}", soft_wrap=True)
+    are_nameless = bool(done.entries) and all(entry.identity is None for entry in done.entries)
+    if are_nameless and not how.get("unnamed"):
+        console.print(
+            "none of them has a name, so no search is answered by one. A table names images in a "
+            "column 'identity', a folder by folders within it",
+            soft_wrap=True,
+        )
     return done
 
 

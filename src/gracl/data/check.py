@@ -287,7 +287,8 @@ def _lines(report: Report) -> Iterable[str]:
         yield f"doubt: {doubt}"
     possible = {name: n for name, n in report.queries_by_protocol.items() if n}
     scored = ", ".join(f"{name} ({n} queries)" for name, n in possible.items())
-    yield f"can be scored under: {scored or 'nothing; no identity is seen twice'}"
+    unscored = "nothing, since no identity is seen twice; training needs none"
+    yield f"can be scored under: {scored or unscored}"
     for problem in report.problems[:SHOWN]:
         yield f"problem: {problem.path}: {problem.reason}"
     if len(report.problems) > SHOWN:

@@ -83,7 +83,10 @@ def _mark(made: Fingerprinted | Embedder) -> tuple[tuple[str, tuple[int, int]], 
     digits = fingerprint(made) if isinstance(made, Embedder) else made.fingerprint
     backbone = made.backbone_name if isinstance(made, Embedder) else made.backbone
     height, width = made.size
-    return (digits, (height, width)), f"{digits} ({backbone or 'unknown backbone'}, {height} x {width})"
+    return (
+        digits,
+        (height, width),
+    ), f"{digits[:12]} ({backbone or 'unknown backbone'}, {height} x {width})"
 
 
 def _bytes(tensor: Tensor) -> bytes:

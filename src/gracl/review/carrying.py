@@ -153,6 +153,7 @@ def _begin(ledger: Ledger, study: Study, carried: Carried | None, fingerprint: s
     if carried is not None:
         place = _places(carried.images, images)
         labels = _honoured(study, _renumbered(carried, study.records, root))
+        labels = _with_confirmed_alone(labels, carried, place)
         names = _names(carried, place, labels)
         earlier = earlier_labels(carried, study.records, root)
         pairs = defaultdict(list)
@@ -194,6 +195,16 @@ def _honoured(study: Study, links: Links) -> Labels:
     apart = (must[:, 0] != must[:, 1]) | (must[:, 0] == OUTLIER)
     joined = (cannot[:, 0] == cannot[:, 1]) & (cannot[:, 0] != OUTLIER)
     return honour(labels, study.distance, links) if apart.any() or joined.any() else labels
+
+
+def _with_confirmed_alone(labels: Labels, carried: Carried, place: dict[int, int]) -> Labels:
+    """Images that were confirmed as individuals alone, each a cluster, where they are in none."""
+    alone = {link.first for link in carried.links if link.first == link.second}
+    labels = labels.copy()
+    for row in sorted(place[row] for row in alone if row in place):
+        if labels[row] == OUTLIER:
+            labels[row] = labels.max() + 1
+    return labels
 
 
 def _names(carried: Carried, place: dict[int, int], labels: Labels) -> dict[int, str]:

@@ -71,15 +71,22 @@ class Drafts:
         return Draft("merge", text, self.partition.moving(rows, first, names), said)
 
     def split(self, rows: Sequence[int]) -> Draft:
-        """Images are one individual, and another than the rest of their clusters."""
+        """Images leave a cluster for one of their own: they are not the individual of its rest.
+
+        That they are one individual is said only where they are gathered, of several clusters or none.
+        """
         rows = self.require_rows(rows)
         number, sources = self.partition.new_number(), self._sources(rows)
         rest = {other for source in sources - {OUTLIER} for other in self.partition.rows(source)}
         rest -= set(rows)
         if not rest and len(sources) == 1 and OUTLIER not in sources:
             raise ReviewError("these images are a whole cluster already; choose a part of it")
-        said: Said = [("must", a, b) for a, b in pairwise(rows)]
+        is_gathered = len(sources) > 1 or OUTLIER in sources
+        said: Said = [("must", a, b) for a, b in pairwise(rows)] if is_gathered else []
         said += [("cannot", rows[0], other) for other in sorted(rest)]
+        if not is_gathered:
+            typical = self.standing.ordered(sorted(rest))[0]
+            said += [("cannot", row, typical) for row in rows[1:]]
         text = f"split {_count(rows)} from {self._origin(rows)} into cluster {number}"
         return Draft("split", text, self.partition.moving(rows, number), said)
 
@@ -239,7 +246,9 @@ class Drafts:
             raise ReviewError("an image was compared with itself; choose two")
 
     def _all_one(self, number: int) -> Said:
-        return [("must", a, b) for a, b in pairwise(self.partition.rows(number))]
+        """Of an image that is alone it is said with itself, so that it was spoken of too."""
+        rows = self.partition.rows(number)
+        return [("must", a, b) for a, b in pairwise(rows if len(rows) > 1 else rows * 2)]
 
     def _joined_names(self, numbers: Sequence[int], overrule: bool) -> dict[int, str | None] | None:
         """The name that the first of these clusters has once they are one."""

@@ -269,10 +269,11 @@ class _Places:
 
     def find(self, key: Key) -> int | None:
         """Its row; a picture with one crop is meant by its path alone."""
-        path = (self.root / key[0]).absolute()
-        if (path, key[1]) in self.rows:
-            return self.rows[path, key[1]]
-        return self.alone.get(path)
+        for path in ((self.root / key[0]).absolute(), Path(key[0]).absolute()):
+            row = self.rows.get((path, key[1]), self.alone.get(path))
+            if row is not None:
+                return row
+        return None
 
 
 def _from_table(text: str, place: _Places) -> Iterable[tuple[Key, str]]:

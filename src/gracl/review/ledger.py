@@ -18,14 +18,14 @@ import datetime
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from gracl import disk
+from gracl import disk, lock
 from gracl.data.records import Box
 from gracl.errors import GraclError, ReviewError
 from gracl.links import Labels, Pairs
@@ -122,6 +122,7 @@ class Ledger:
             ReviewError: another process reviews it, it is no review, or it cannot be written.
         """
         self.path, self._may_write = path, disk.may_write(path)
+        self._is_holder = False
         try:
             self._database = sqlite3.connect(
                 disk.database_address(path),
@@ -164,10 +165,16 @@ class Ledger:
                 self._database.execute(statement)
             self._set("version", str(VERSION))
         self._database.execute("COMMIT")
+        with suppress(OSError):  # told for their convenience; the lock is the database's own
+            _beside(self.path).write_bytes(lock.this_process())
+            self._is_holder = True
 
     def close(self) -> None:
         """Lets others in."""
         self._database.close()
+        if self._is_holder:
+            with suppress(OSError):
+                _beside(self.path).unlink(missing_ok=True)
 
     # -- what it is about --------------------------------------------------------------------------
 
@@ -416,14 +423,27 @@ class Ledger:
 
 
 def pairs_of(links: Iterable[Link], kind: Kind) -> Pairs:
-    """(K, 2) the rows of links of one kind."""
-    found = [(link.first, link.second) for link in links if link.kind == kind]
+    """(K, 2) the rows of links of one kind, of two images each: one alone asks nothing of others."""
+    pairs = ((link.first, link.second) for link in links if link.kind == kind)
+    found = [(first, second) for first, second in pairs if first != second]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _beside(path: Path) -> Path:
+    """The file in which the process that reviews says who it is."""
+    return path.with_name(f"{path.name}.holder")
+
+
+def _holder(path: Path) -> str:
+    try:
+        return lock.holder(_beside(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return "another process"
 
 
 def _words(path: Path, error: Exception) -> str:
     if "locked" in str(error):
-        return f"{path} is being reviewed by another process. Close that one first"
+        return f"{path} is being reviewed by {_holder(path)}. Close that one first, by Ctrl+C there"
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return f"{path} is no review that gracl wrote. Move it away to begin anew"
     log = disk.unread_log(path)

@@ -201,7 +201,10 @@ class Review:
 
     @_alone
     def confirmed(self) -> dict[int, Confirmed]:
-        """By row, of each image that was said to belong with others: who said so last, and when."""
+        """By row, of each image that was said to belong with others, or to be an individual alone.
+
+        Who said so last, and when.
+        """
         found = {}
         for link in self._links:
             if link.kind == "must":
@@ -254,7 +257,11 @@ class Review:
 
     @_alone
     def split(self, rows: Sequence[int], *, overrule: bool = False) -> Decision:
-        """These images are another individual than the rest: they become a cluster of their own."""
+        """These images are not the individual of the rest: they become a cluster of their own.
+
+        Whether they are one individual is for `confirm` to say; but images of several clusters, or of
+        none, are gathered as one.
+        """
         return self._decide(self._drafts.split(rows), overrule)
 
     @_alone
@@ -420,6 +427,11 @@ class Review:
     def _contradiction(self, against: Sequence[Link]) -> str:
         link = against[0]
         word = "the same" if link.kind == "must" else "different"
+        if link.first == link.second:
+            return (
+                f"{self._path(link.first)} was confirmed as an individual by {link.by} on "
+                f"{link.time[:10]} (decision {link.decision}). Undo that first, or overrule it"
+            )
         others = len({other.decision for other in against} - {link.decision})
         more = f", and {others} further decisions speak against it" if others else ""
         first, second = self._path(link.first), self._path(link.second)

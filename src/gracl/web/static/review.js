@@ -181,7 +181,11 @@ const decideOnRows = (kind) => requireSelection()
   && work.decide(kind, { rows: images.chosen() }, { then: () => images.clear() });
 
 const revise = (kind) => work.decide(kind, {}, {
-  then: ({ decision }) => decision && work.isAsking && question.ask(),
+  then: ({ decision }) => {
+    if (!decision || !work.isAsking) return undefined;
+    question.revised(decision.kind, kind === "undo" ? -1 : 1);
+    return question.ask();
+  },
 });
 
 function answer(kind) {

@@ -23,6 +23,11 @@ export class Question {
     }
   }
 
+  /** Counts an answer that was taken back, or given again. */
+  revised(kind, step) {
+    if (["same", "different"].includes(kind)) this.answered = Math.max(0, this.answered + step);
+  }
+
   async skip() {
     const [first, second] = this.pair;
     this.show((await post("/api/skip", { first, second, version: version() })).question);

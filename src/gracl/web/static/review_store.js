@@ -74,10 +74,13 @@ export class Store {
     return String(cluster.number) === wanted || titleOf(cluster).toLowerCase().includes(wanted);
   }
 
-  /** Whoever comes next in the list, or before; null at its end. */
+  /** Whoever comes next in the list, or before; null at its end. What no filter asks for any more is passed over. */
   beside(number, step) {
     const at = this.order.indexOf(number);
-    return this.order[at < 0 ? 0 : at + step] ?? null;
+    if (at < 0) return this.order[0] ?? null;
+    let next = at + step;
+    while (next in this.order && !this.matches(this.order[next])) next += step;
+    return this.order[next] ?? null;
   }
 
   title(number) {

@@ -11,7 +11,7 @@ export class Virtual {
    * @param onActive called with the index after the active item changed
    */
   constructor(box, { key, draw, onActive = () => {} }) {
-    Object.assign(this, { box, key, draw, onActive, count: 0, active: 0, columns: 1 });
+    Object.assign(this, { box, key, draw, onActive, count: 0, active: 0, columns: 1, isStale: false });
     this.shown = new Map();
     this.space = box.appendChild(document.createElement("div"));
     this.space.className = "space";
@@ -49,7 +49,10 @@ export class Virtual {
   }
 
   render(again = false) {
-    if (!this.height || !this.box.clientHeight) return;
+    this.isStale ||= again;
+    if (!this.height || !this.box.clientHeight) return; // hidden: drawn again when it is shown
+    again = this.isStale;
+    this.isStale = false;
     const line = Math.floor(this.box.scrollTop / this.height) - AHEAD;
     const lines = Math.ceil(this.box.clientHeight / this.height) + 2 * AHEAD;
     const first = Math.max(0, line * this.columns);
