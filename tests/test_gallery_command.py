@@ -197,6 +197,10 @@ def test_list_counts_individuals(folder, capsys):
         (["list", "a.gallery", "--save-thumbnails", "small"], "keeps no thumbnails"),
         (["build", "a.gallery", "runs/photos", "new", "--thumbnails"], "made without thumbnails"),
         (["build", "photos/Ben/1.png", "runs/photos", "new"], "cannot be opened as a gallery"),
+        (
+            ["build", "runs/photos", "photos", "b.gallery"],
+            "The order is: gracl gallery build NEW",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(folder, capsys, words, message):

@@ -131,6 +131,8 @@ def test_the_list_is_ordered_and_filtered(page, address, server):
     page.fill("#filter", file)
     expect(page.locator("#listed")).to_contain_text("1 of")
     expect(page.locator("#clusters strong")).to_have_text("Cluster 33")
+    page.fill("#filter", "12")  # in names of files too; the one of this number stands first
+    expect(page.locator("#clusters .cluster strong").first).to_have_text("Cluster 12")
     page.fill("#filter", "no such thing")
     expect(page.locator("#listed")).to_contain_text("No cluster matches")
     page.locator("#filter").press("Escape")
@@ -251,6 +253,18 @@ def test_confirming_goes_on_to_the_next_in_the_list(page, address, server):
     assert server.get("/api/clusters").json()["progress"]["confirmed"] >= len(rows(server, 90))
     page.keyboard.press("k")
     expect(page.locator("#images-facts")).to_contain_text("confirmed")
+
+
+def test_a_closer_look_says_whether_the_image_is_selected(page, address):
+    ready(page, address, 200)
+    page.locator("#images").focus()
+    page.keyboard.press("Enter")
+    button = page.locator('#large [value="select"]')
+    expect(button).not_to_contain_text("✓")
+    page.keyboard.press("Space")
+    expect(button).to_contain_text("Selected ✓")
+    page.keyboard.press("Escape")
+    expect(page.locator("#selection strong")).to_have_text("1 selected")
 
 
 def test_confirming_passes_over_what_the_filter_shows_no_more(page, address):

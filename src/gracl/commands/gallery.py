@@ -25,7 +25,7 @@ from gracl.commands.gallery_search import Search, search
 from gracl.commands.options import Flat, Group
 from gracl.disk import whole_folder
 from gracl.errors import ConfigError
-from gracl.paths import is_there
+from gracl.paths import is_folder, is_there
 from gracl.terminal import Bars, console, print_left_out, print_notes
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ def build(command: Build) -> None:
     from gracl.training import use_threads
 
     use_threads(command.how.threads)
+    if is_folder(Path(command.gallery)):
+        raise ConfigError(
+            f"{command.gallery} is a folder, and a gallery is one file. The order is: gracl gallery "
+            "build NEW.gallery RUN IMAGES"
+        )
     require_images(command.images)
     if command.how.model is not None:
         raise ConfigError("--model belongs to a gallery that is there; RUN names the model here")

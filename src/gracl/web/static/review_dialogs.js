@@ -239,6 +239,9 @@ export class Large {
     $("#large-facts").textContent = [
       this.images.store.title(image.cluster), image.camera, image.date, doubt, image.path, place,
     ].filter(Boolean).join(" · ");
-    $('[value="select"]', this.dialog).setAttribute("aria-pressed", this.images.selected.has(image.row));
+    const isSelected = this.images.selected.has(image.row);
+    const button = $('[value="select"]', this.dialog);
+    button.setAttribute("aria-pressed", isSelected);
+    button.firstChild.textContent = isSelected ? "Selected ✓ " : "Select ";
   }
 }

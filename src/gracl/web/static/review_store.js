@@ -59,8 +59,10 @@ export class Store {
 
   sort() {
     const compare = ORDERS[this.filter.sort];
+    const meant = this.filter.text ? Number(this.filter.text) : NaN; // its own number stands first
     this.order = [...this.clusters.values()].filter((cluster) => this.matches(cluster.number))
-      .sort((a, b) => compare(a, b) || a.number - b.number).map((cluster) => cluster.number);
+      .sort((a, b) => (b.number === meant) - (a.number === meant) || compare(a, b) || a.number - b.number)
+      .map((cluster) => cluster.number);
   }
 
   matches(number) {
@@ -71,7 +73,8 @@ export class Store {
 
   isCalled(cluster, text) {
     const wanted = text.toLowerCase();
-    return String(cluster.number) === wanted || titleOf(cluster).toLowerCase().includes(wanted);
+    const numbered = `cluster ${cluster.number}`; // which is said of those with a name, too
+    return [String(cluster.number), numbered].includes(wanted) || titleOf(cluster).toLowerCase().includes(wanted);
   }
 
   /** Whoever comes next in the list, or before; null at its end. What no filter asks for any more is passed over. */
