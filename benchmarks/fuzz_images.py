@@ -31,7 +31,7 @@ MODES = {
     "GIF": ("1", "L", "P", "RGB", "RGBA"),
     "PPM": ("1", "L", "RGB", "I", "I;16"),
 }
-Image.init()
+Image.init()  # fills Image.SAVE
 OTHERS = tuple(
     kind
     for kind in (

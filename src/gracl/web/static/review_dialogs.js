@@ -186,7 +186,7 @@ export class Naming {
     const other = [...this.store.clusters.values()].find((one) => name && one.name === name && one.number !== this.number);
     $("#naming-hint").textContent = other
       ? `Cluster ${other.number} with ${many(other.size, "image")} is called so already: the two become one.`
-      : "A name confirms the cluster. Left empty, it is taken away.";
+      : "A name confirms the cluster. An empty one takes the name away.";
   }
 }
 
